@@ -1,0 +1,1 @@
+"""Runs on the instance: one file of standard library."""

@@ -1,0 +1,1 @@
+"""Does what the core decides: watches, batches, launches, writes. Decides nothing."""

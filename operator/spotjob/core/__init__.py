@@ -1,0 +1,1 @@
+"""Pure: standard library and pydantic only. No clock, no I/O, no randomness."""

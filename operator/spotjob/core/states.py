@@ -1,0 +1,407 @@
+"""The words of SpotJob: phases, reasons, outcomes, instances, and what may be decided about a job.
+
+Everything here is frozen and knows nothing of the outside. The tables sit on the enums as exhaustive
+matches without a default, so that mypy finds the reason that nobody gave a phase.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """Where a job stands: `.status.phase`. The words are those of the first job scheduler."""
+
+    SCHEDULED = "Scheduled"
+    REQUESTED = "Requested"
+    RUNNING = "Running"
+    FINISHED_OK = "FinishedOK"
+    FINISHED_NOK = "FinishedNOK"
+    TERMINATED_OK = "TerminatedOK"
+    TERMINATED_NOK = "TerminatedNOK"
+
+    @property
+    def finished(self) -> bool:
+        """The verdict is known; an instance may still be alive."""
+        return self not in (Phase.SCHEDULED, Phase.REQUESTED, Phase.RUNNING)
+
+    @property
+    def terminated(self) -> bool:
+        """The verdict is known and no instance remains."""
+        return self in (Phase.TERMINATED_OK, Phase.TERMINATED_NOK)
+
+    @property
+    def succeeded(self) -> bool:
+        return self in (Phase.FINISHED_OK, Phase.TERMINATED_OK)
+
+    @property
+    def once_terminated(self) -> Phase:
+        """The phase that follows a finished one when no instance remains."""
+        return Phase.TERMINATED_OK if self.succeeded else Phase.TERMINATED_NOK
+
+
+class Reason(StrEnum):
+    """Why a job is in its phase: `.status.reason`. A closed list."""
+
+    # Scheduled
+    WAITING_FOR_START_TIME = "WaitingForStartTime"
+    """startAt is ahead."""
+    SUSPENDED = "Suspended"
+    """spec.suspend is true."""
+    # Requested
+    LAUNCHING = "Launching"
+    """An instance is being asked for."""
+    BOOTING = "Booting"
+    """An instance is bound and has not claimed the job yet."""
+    PULLING_IMAGE = "PullingImage"
+    """The agent has claimed the job and prepares the container."""
+    INSUFFICIENT_CAPACITY = "InsufficientCapacity"
+    """No admissible capacity pool has an instance now."""
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    """A quota of the account, or maxConcurrent of the class, is used up."""
+    THROTTLED = "Throttled"
+    """EC2 asks for fewer calls."""
+    CLASS_NOT_READY = "ClassNotReady"
+    """The SpotJobClass does not exist, does not admit the namespace, or cannot be resolved yet."""
+    INTERRUPTED = "Interrupted"
+    """EC2 took the instance back; the next attempt follows when that instance is dead."""
+    BACKING_OFF = "BackingOff"
+    """The last attempt failed and the next one waits for nextAttemptTime."""
+    # Running
+    CONTAINER_RUNNING = "ContainerRunning"
+    """The container runs."""
+    INTERRUPTION_NOTICE = "InterruptionNotice"
+    """The container runs, and EC2 has said that it will take the instance back."""
+    # FinishedOK, TerminatedOK
+    CONTAINER_SUCCEEDED = "ContainerSucceeded"
+    """The container exited with 0, or called back ok."""
+    # FinishedNOK, TerminatedNOK
+    CONTAINER_FAILED = "ContainerFailed"
+    """The container exited with another code than 0 and no retry is left."""
+    OUT_OF_MEMORY = "OutOfMemory"
+    """The kernel killed the container for its memory and no retry is left."""
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    """The image does not exist or may not be read, or its registry failed too often."""
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+    """activeDeadlineSeconds have passed, or an attempt's deadline and no retry is left."""
+    STARTUP_TIMEOUT = "StartupTimeout"
+    """Hosts failed too often before or while the container ran."""
+    INTERRUPTION_LIMIT_EXCEEDED = "InterruptionLimitExceeded"
+    """EC2 took back more instances than interruptionLimit allows."""
+    CAPACITY_TIMEOUT = "CapacityTimeout"
+    """No capacity came within capacityTimeoutSeconds."""
+    LAUNCH_REJECTED = "LaunchRejected"
+    """EC2 refused the launch for a cause that waiting does not mend."""
+    RESULT_LOST = "ResultLost"
+    """The instance is gone and nobody knows the exit code."""
+    CANCELLED = "Cancelled"
+    """The object was deleted before a verdict."""
+
+    @property
+    def phase(self) -> Phase:
+        """The phase in which this reason is first shown."""
+        match self:
+            case Reason.WAITING_FOR_START_TIME | Reason.SUSPENDED:
+                return Phase.SCHEDULED
+            case (
+                Reason.LAUNCHING
+                | Reason.BOOTING
+                | Reason.PULLING_IMAGE
+                | Reason.INSUFFICIENT_CAPACITY
+                | Reason.QUOTA_EXCEEDED
+                | Reason.THROTTLED
+                | Reason.CLASS_NOT_READY
+                | Reason.INTERRUPTED
+                | Reason.BACKING_OFF
+            ):
+                return Phase.REQUESTED
+            case Reason.CONTAINER_RUNNING | Reason.INTERRUPTION_NOTICE:
+                return Phase.RUNNING
+            case Reason.CONTAINER_SUCCEEDED:
+                return Phase.FINISHED_OK
+            case (
+                Reason.CONTAINER_FAILED
+                | Reason.OUT_OF_MEMORY
+                | Reason.IMAGE_PULL_FAILED
+                | Reason.DEADLINE_EXCEEDED
+                | Reason.STARTUP_TIMEOUT
+                | Reason.INTERRUPTION_LIMIT_EXCEEDED
+                | Reason.CAPACITY_TIMEOUT
+                | Reason.LAUNCH_REJECTED
+                | Reason.RESULT_LOST
+                | Reason.CANCELLED
+            ):
+                return Phase.FINISHED_NOK
+
+
+class Budget(StrEnum):
+    """Which counter of `.status.counts` an attempt's outcome draws on."""
+
+    NONE = "none"
+    FAILURES = "failures"
+    INTERRUPTIONS = "interruptions"
+    LAUNCH_ERRORS = "launchErrors"
+
+
+class Outcome(StrEnum):
+    """How one attempt ended: `.status.attempts[].outcome`."""
+
+    SUCCEEDED = "Succeeded"
+    CONTAINER_FAILED = "ContainerFailed"
+    OUT_OF_MEMORY = "OutOfMemory"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    """The registry says that the image does not exist or may not be read: no retry helps."""
+    REGISTRY_UNAVAILABLE = "RegistryUnavailable"
+    """The registry failed or did not answer."""
+    START_FAILED = "StartFailed"
+    """The container could not be created or started: no such program, not executable, refused by the engine."""
+    ATTEMPT_DEADLINE_EXCEEDED = "AttemptDeadlineExceeded"
+    STARTUP_TIMEOUT = "StartupTimeout"
+    """The container did not start within startupDeadlineSeconds."""
+    INTERRUPTED = "Interrupted"
+    """EC2 took the instance back."""
+    HOST_REBOOTED = "HostRebooted"
+    """The host rebooted under the container: no exit code."""
+    HOST_LOST = "HostLost"
+    """The instance died without a report and without a reclaim."""
+    NEVER_STARTED = "NeverStarted"
+    """The instance was bound but never claimed this attempt; no budget is used."""
+    CANCELLED = "Cancelled"
+    """The job was deleted, suspended or ended by its deadline."""
+
+    @property
+    def budget(self) -> Budget:
+        match self:
+            case Outcome.SUCCEEDED | Outcome.NEVER_STARTED | Outcome.CANCELLED | Outcome.IMAGE_PULL_FAILED:
+                return Budget.NONE
+            case (
+                Outcome.CONTAINER_FAILED
+                | Outcome.OUT_OF_MEMORY
+                | Outcome.START_FAILED
+                | Outcome.ATTEMPT_DEADLINE_EXCEEDED
+            ):
+                return Budget.FAILURES
+            case Outcome.INTERRUPTED | Outcome.HOST_REBOOTED:
+                return Budget.INTERRUPTIONS
+            case Outcome.REGISTRY_UNAVAILABLE | Outcome.STARTUP_TIMEOUT | Outcome.HOST_LOST:
+                return Budget.LAUNCH_ERRORS
+
+    @property
+    def final_reason(self) -> Reason:
+        """The verdict's reason when no retry follows."""
+        match self:
+            case Outcome.SUCCEEDED:
+                return Reason.CONTAINER_SUCCEEDED
+            case Outcome.CONTAINER_FAILED | Outcome.START_FAILED:
+                return Reason.CONTAINER_FAILED
+            case Outcome.OUT_OF_MEMORY:
+                return Reason.OUT_OF_MEMORY
+            case Outcome.IMAGE_PULL_FAILED | Outcome.REGISTRY_UNAVAILABLE:
+                return Reason.IMAGE_PULL_FAILED
+            case Outcome.ATTEMPT_DEADLINE_EXCEEDED:
+                return Reason.DEADLINE_EXCEEDED
+            case Outcome.STARTUP_TIMEOUT | Outcome.NEVER_STARTED:
+                return Reason.STARTUP_TIMEOUT
+            case Outcome.INTERRUPTED | Outcome.HOST_REBOOTED:
+                return Reason.INTERRUPTION_LIMIT_EXCEEDED
+            case Outcome.HOST_LOST:
+                return Reason.RESULT_LOST
+            case Outcome.CANCELLED:
+                return Reason.CANCELLED
+
+
+class InstanceState(StrEnum):
+    """EC2's `Instance.State.Name`, and two words of our own for instances that EC2 does not list."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SHUTTING_DOWN = "shutting-down"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    TERMINATED = "terminated"
+    UNSEEN = "unseen"
+    """Named by a job and not listed (yet): as good as alive."""
+    ABSENT = "absent"
+    """Missing from three successful listings by id over five minutes."""
+
+    @property
+    def dead(self) -> bool:
+        """The container is proven to have stopped. A stopped instance can start again, so it is alive."""
+        return self in (InstanceState.TERMINATED, InstanceState.ABSENT)
+
+    @property
+    def ending(self) -> bool:
+        """No further call is needed for this instance to go."""
+        return self.dead or self is InstanceState.SHUTTING_DOWN
+
+
+class CapacityType(StrEnum):
+    """How an instance is bought."""
+
+    SPOT = "spot"
+    ON_DEMAND = "on-demand"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Pool:
+    """A capacity pool: what EC2 can run out of."""
+
+    instance_type: str
+    availability_zone: str
+    capacity_type: CapacityType = CapacityType.SPOT
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One EC2 instance as last seen. Past `aws/` there are no raw EC2 dicts."""
+
+    id: str
+    region: str
+    state: InstanceState
+    launch_time: datetime
+    instance_type: str = ""
+    availability_zone: str = ""
+    capacity_type: CapacityType = CapacityType.SPOT
+    spot_instance_request_id: str = ""
+    shape: str = ""
+    """The tag `spotjob.shape`: which launches this instance may serve."""
+    state_reason: str = ""
+    """EC2's StateReason.Code, such as Server.SpotInstanceTermination."""
+
+    @property
+    def pool(self) -> Pool:
+        return Pool(self.instance_type, self.availability_zone, self.capacity_type)
+
+    @property
+    def reclaimed(self) -> bool:
+        """EC2 says that it took the instance back (aws-facts 3.5)."""
+        return self.state_reason.startswith("Server.Spot")
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why the last launch gave this job no instance."""
+
+    reason: Reason
+    message: str
+    retry_at: datetime | None
+    """When the launcher tries again; None when waiting does not help (the job ends)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What the controller knows about one job beside the object itself. Lives in memory only."""
+
+    instances: tuple[Instance, ...] = ()
+    """Every instance that an attempt of this job names, as last seen."""
+    offer: Instance | None = None
+    """An instance reserved for this job by the launcher and not bound yet."""
+    obstacle: Obstacle | None = None
+    mirrored: bool = True
+    """The table holds the job's current status, or is given up, or there is no table."""
+
+    def state_of(self, instance_id: str) -> InstanceState:
+        for instance in self.instances:
+            if instance.id == instance_id:
+                return instance.state
+        return InstanceState.UNSEEN
+
+    def instance(self, instance_id: str) -> Instance | None:
+        return next((i for i in self.instances if i.id == instance_id), None)
+
+
+# ---- what may change in a job's status: one of these, applied by conditions.next_status --------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The job waits, for this reason; nothing about its attempts changes."""
+
+    reason: Reason
+    message: str
+    next_attempt_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A new attempt begins on this instance. This write is the commit."""
+
+    instance: Instance
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The instance took the attempt up. `claim_hash` is sha256 of the agent's nonce, in hex."""
+
+    claim_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The container runs."""
+
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """EC2 will take the current attempt's instance back at about `reclaim_at`."""
+
+    reclaim_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CalledBack:
+    """The container said how it went, before it exited."""
+
+    ok: bool
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The current attempt is over. Whether the job is too depends on its budgets: `budgets.after`."""
+
+    outcome: Outcome
+    message: str = ""
+    exit_code: int | None = None
+    log_tail: str = ""
+    started_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The job is over for a reason that no attempt gave: a deadline, a cancellation, a refused launch."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Terminated:
+    """The verdict was known, and now no instance remains."""
+
+
+Change = Waiting | Bound | Claimed | Started | Noticed | CalledBack | Ended | Verdict | Terminated
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do next about one job. Carried out in the order of the fields; all of them may be empty."""
+
+    guard: bool = False
+    """Put the finalizer on, so that the object outlives its instances."""
+    change: Change | None = None
+    """Write this to the status, on the condition that the object is still the one that was looked at."""
+    launch: bool = False
+    """Ask the launcher for an instance."""
+    terminate: frozenset[str] = field(default_factory=frozenset)
+    """Instances to terminate."""
+    release: bool = False
+    """Take the finalizer off: nothing of this job is left."""
+    delete: bool = False
+    """Delete the object: ttlSecondsAfterFinished have passed."""
+    wake_at: datetime | None = None
+    """Look again at this time even if nothing happens."""

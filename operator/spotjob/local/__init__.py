@@ -1,0 +1,1 @@
+"""The laptop platform: a real API server, a simulated EC2, real containers."""
