@@ -54,7 +54,13 @@ def atomic() -> dict[str, Any]:
 class Wire(BaseModel):
     """Base of everything that travels: camelCase on the wire, frozen here."""
 
-    model_config = ConfigDict(alias_generator=wire_name, populate_by_name=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(
+        alias_generator=wire_name,
+        populate_by_name=True,
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
 
     def wire(self) -> dict[str, Any]:
         """As JSON data, without what is absent."""
