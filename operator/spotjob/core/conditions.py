@@ -1,3 +1,237 @@
-"""A change, applied to a job's previous status, gives its next status."""
+"""A change, applied to a job's previous status, gives its next status: the one place where status is computed.
+
+The operator and the API both write status; both go through `next_status`, and both write with the resourceVersion
+of the job they looked at.
+"""
 
 from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from spotjob.core import budgets
+from spotjob.core.resources import Attempt, CallbackResult, Condition, SpotJob, SpotJobStatus
+from spotjob.core.states import (
+    Bound,
+    CalledBack,
+    Change,
+    Claimed,
+    Ended,
+    Noticed,
+    Outcome,
+    Phase,
+    Reason,
+    Started,
+    Terminated,
+    Verdict,
+    Waiting,
+)
+
+ATTEMPTS_KEPT = 10
+MESSAGE_LENGTH = 1024
+
+
+def next_status(job: SpotJob, change: Change, now: datetime) -> SpotJobStatus:
+    """The status after `change`. Pure; times are cut to whole seconds, as Kubernetes writes them.
+
+    After the verdict only Terminated changes anything: a verdict never changes.
+    """
+    now = now.replace(microsecond=0)
+    if job.finished and not isinstance(change, Terminated):
+        return job.status
+    status = _apply(job, change, now).model_copy(update={"observed_generation": job.metadata.generation})
+    return status.model_copy(update={"conditions": _conditions(job.status.conditions, status, now)})
+
+
+def _apply(job: SpotJob, change: Change, now: datetime) -> SpotJobStatus:
+    match change:
+        case Waiting():
+            return _waiting(job.status, change, now)
+        case Bound():
+            return _bound(job.status, change, now)
+        case Claimed():
+            claimed = _current(job.status, claimed_at=now, claim_hash=change.claim_hash)
+            return _set(claimed, reason=Reason.PULLING_IMAGE, message="The instance prepares the container")
+        case Started():
+            return _started(job.status, change)
+        case Noticed():
+            return _noticed(job.status, change)
+        case CalledBack():
+            return _current(job.status, callback=CallbackResult(ok=change.ok, message=change.message[:MESSAGE_LENGTH]))
+        case Ended():
+            return _ended(job, change, now)
+        case Verdict():
+            return _verdict(job.status, change, now)
+        case Terminated():
+            return _terminated(job.status)
+
+
+def _set(status: SpotJobStatus, *, reason: Reason, message: str, **fields: Any) -> SpotJobStatus:
+    shown = {"phase": reason.phase, "reason": reason, "message": message[:MESSAGE_LENGTH], "next_attempt_time": None}
+    return status.model_copy(update={**shown, **fields})
+
+
+def _current(status: SpotJobStatus, **fields: Any) -> SpotJobStatus:
+    """The status with some fields of its newest attempt replaced."""
+    *earlier, newest = status.attempts
+    return status.model_copy(update={"attempts": (*earlier, newest.model_copy(update=fields))})
+
+
+def _waiting(status: SpotJobStatus, change: Waiting, now: datetime) -> SpotJobStatus:
+    since = status.waiting_since if status.reason is change.reason else now
+    return _set(
+        status,
+        reason=change.reason,
+        message=change.message,
+        next_attempt_time=change.next_attempt_time and change.next_attempt_time.replace(microsecond=0),
+        waiting_since=since,
+    )
+
+
+def _bound(status: SpotJobStatus, change: Bound, now: datetime) -> SpotJobStatus:
+    instance = change.instance
+    attempt = Attempt(
+        number=status.attempts[-1].number + 1 if status.attempts else 1,
+        instance_id=instance.id,
+        region=instance.region,
+        spot_instance_request_id=instance.spot_instance_request_id or None,
+        instance_type=instance.instance_type or None,
+        availability_zone=instance.availability_zone or None,
+        capacity_type=instance.capacity_type,
+        bound_at=now,
+    )
+    earlier = tuple(a.model_copy(update={"log_tail": None}) for a in status.attempts[-(ATTEMPTS_KEPT - 1) :])
+    return _set(
+        status,
+        reason=Reason.BOOTING,
+        message=f"Instance {instance.id} ({instance.instance_type} in {instance.availability_zone}) is booting",
+        start_time=status.start_time or now,
+        waiting_since=None,
+        attempt=attempt.number,
+        instance_id=instance.id,
+        spot_instance_request_id=attempt.spot_instance_request_id,
+        exit_code=None,
+        attempts=(*earlier, attempt),
+    )
+
+
+def _started(status: SpotJobStatus, change: Started) -> SpotJobStatus:
+    started = _current(status, started_at=change.at.replace(microsecond=0))
+    if started.attempts[-1].notice_at is not None:
+        return _set(started, reason=Reason.INTERRUPTION_NOTICE, message=started.message or "")
+    return _set(started, reason=Reason.CONTAINER_RUNNING, message="The container runs")
+
+
+def _noticed(status: SpotJobStatus, change: Noticed) -> SpotJobStatus:
+    at = change.reclaim_at.replace(microsecond=0)
+    noticed = _current(status, notice_at=at)
+    message = f"EC2 takes the instance back at about {at.isoformat()}"
+    if status.phase is Phase.RUNNING:
+        return _set(noticed, reason=Reason.INTERRUPTION_NOTICE, message=message)
+    return noticed.model_copy(update={"message": message})
+
+
+def _ended(job: SpotJob, change: Ended, now: datetime) -> SpotJobStatus:
+    closed = _close_attempt(job.status, change, now)
+    counts = budgets.count(job.status.counts, change.outcome.budget)
+    closed = closed.model_copy(update={"counts": counts, "exit_code": change.exit_code})
+    match budgets.after(job, change, counts, now):
+        case Waiting() as waiting:
+            return _waiting(closed, waiting, now)
+        case Verdict() as verdict:
+            return _verdict(closed, verdict, now)
+
+
+def _close_attempt(status: SpotJobStatus, change: Ended, now: datetime) -> SpotJobStatus:
+    started_at = status.attempts[-1].started_at or change.started_at
+    return _current(
+        status,
+        started_at=started_at and started_at.replace(microsecond=0),
+        ended_at=now,
+        outcome=change.outcome,
+        exit_code=change.exit_code,
+        message=change.message[:MESSAGE_LENGTH] or None,
+        log_tail=change.log_tail or None,
+    )
+
+
+def _verdict(status: SpotJobStatus, change: Verdict, now: datetime) -> SpotJobStatus:
+    if status.attempts and not status.attempts[-1].over:
+        status = _close_attempt(status, Ended(Outcome.CANCELLED, change.message), now)
+    return _set(status, reason=change.reason, message=change.message, completion_time=now, waiting_since=None)
+
+
+def _terminated(status: SpotJobStatus) -> SpotJobStatus:
+    if status.phase is None or not status.phase.finished:
+        return status
+    return status.model_copy(update={"phase": status.phase.once_terminated})
+
+
+# ---- conditions ---------------------------------------------------------------------------------------------------
+
+SHORTAGES = (Reason.INSUFFICIENT_CAPACITY, Reason.QUOTA_EXCEEDED, Reason.CLASS_NOT_READY, Reason.THROTTLED)
+
+
+def _conditions(previous: tuple[Condition, ...], status: SpotJobStatus, now: datetime) -> tuple[Condition, ...]:
+    """Conditions follow from the status; one that is not True appears only after it has been True (or false, for
+    CapacityAvailable), and its time changes only when its status does."""
+    by_type = {condition.type: condition for condition in previous}
+    for kind, holds, interesting in _facts(status):
+        old = by_type.get(kind)
+        if old is None and not interesting:
+            continue
+        by_type[kind] = _condition(old, kind, holds, status, now)
+    return tuple(by_type.values())
+
+
+def _facts(status: SpotJobStatus) -> list[tuple[str, bool, bool]]:
+    """(type, holds, worth showing for the first time) of each condition."""
+    phase, attempt = status.phase, status.attempts[-1] if status.attempts else None
+    succeeded = phase in (Phase.FINISHED_OK, Phase.TERMINATED_OK)
+    failed = phase in (Phase.FINISHED_NOK, Phase.TERMINATED_NOK)
+    short = status.reason in SHORTAGES
+    interrupted = attempt is not None and (attempt.notice_at is not None or attempt.outcome is Outcome.INTERRUPTED)
+    suspended = status.reason is Reason.SUSPENDED
+    return [
+        ("Suspended", suspended, suspended),
+        ("CapacityAvailable", not short, short),
+        ("Interrupted", interrupted, interrupted),
+        ("SuccessCriteriaMet", succeeded, succeeded),
+        ("FailureTarget", failed, failed),
+        ("Complete", phase is Phase.TERMINATED_OK, phase is Phase.TERMINATED_OK),
+        ("Failed", phase is Phase.TERMINATED_NOK, phase is Phase.TERMINATED_NOK),
+    ]
+
+
+def _condition(old: Condition | None, kind: str, holds: bool, status: SpotJobStatus, now: datetime) -> Condition:
+    word: Literal["True", "False"] = "True" if holds else "False"
+    if old is not None and old.status == word:
+        return old
+    return Condition(
+        type=kind,
+        status=word,
+        reason=status.reason.value if status.reason else "Unknown",
+        message=status.message or "",
+        last_transition_time=now,
+        observed_generation=status.observed_generation,
+    )
+
+
+# ---- the patch ----------------------------------------------------------------------------------------------------
+
+
+def merge_patch(old: SpotJobStatus, new: SpotJobStatus) -> dict[str, Any]:
+    """The JSON merge patch that turns `old` into `new`; null removes, lists are replaced whole. Empty: no change."""
+    return _difference(old.wire(), new.wire())
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    patch: dict[str, Any] = {name: None for name in old if name not in new}
+    for name, value in new.items():
+        before = old.get(name)
+        if isinstance(value, dict) and isinstance(before, dict):
+            if inner := _difference(before, value):
+                patch[name] = inner
+        elif value != before:
+            patch[name] = value
+    return patch

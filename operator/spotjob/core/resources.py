@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from spotjob.core.states import CapacityType, Outcome, Phase, Reason
+from spotjob.core.states import CapacityType, InstanceState, Outcome, Phase, Reason
 
 GROUP = "spotjob.dev"
 VERSION = "v1alpha1"
@@ -70,6 +70,8 @@ class Wire(BaseModel):
 # ---- values -------------------------------------------------------------------------------------------------------
 
 Seconds = Annotated[int, Field(ge=1, le=31_536_000)]
+ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")]
+"""The name of a Kubernetes object: it becomes part of a URL, so nothing else gets in."""
 ShortText = Annotated[str, Field(max_length=1024)]
 Quantity = Annotated[
     str,
@@ -109,11 +111,15 @@ class Metadata(Wire):
 # ---- SpotJob spec -------------------------------------------------------------------------------------------------
 
 
+NO_NUL = r"^[^\x00]*$"
+"""Linux ends arguments and environment values at a NUL."""
+
+
 class KeySelector(Wire):
     """One key of a Secret or ConfigMap in the job's namespace."""
 
-    name: Annotated[str, Field(min_length=1, max_length=253)]
-    key: Annotated[str, Field(min_length=1, max_length=253)]
+    name: ObjectName
+    key: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
 
 
 class EnvVarSource(Wire):
@@ -140,8 +146,8 @@ class EnvVar(Wire):
             cel("!self.name.startsWith('SPOTJOB_')", "names that begin with SPOTJOB_ are reserved", ".name"),
         )
     )
-    name: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^=\s#][^=\s]*$")]
-    value: Annotated[str, Field(max_length=32_768)] | None = None
+    name: Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^=\s#\x00][^=\s\x00]*$")]
+    value: Annotated[str, Field(max_length=32_768, pattern=NO_NUL)] | None = None
     """Passed byte for byte; nothing in it is expanded."""
     value_from: EnvVarSource | None = None
 
@@ -219,14 +225,14 @@ class RetryOn(Wire):
 class LocalReference(Wire):
     """An object in the job's namespace."""
 
-    name: Annotated[str, Field(min_length=1, max_length=253)]
+    name: ObjectName
 
 
 def _fixed(*fields: str) -> list[dict[str, str]]:
-    """Rules that keep fields of spec as they were born."""
+    """Rules that keep fields of spec as they were born, absent ones absent."""
     return [
         cel(
-            f"has(self.{f}) == has(oldSelf.{f}) && (!has(self.{f}) || self.{f} == oldSelf.{f})",
+            f"self.?{f} == oldSelf.?{f}",
             f"{f} cannot be changed; delete the SpotJob and create another",
             f".{f}",
             "FieldValueForbidden",
@@ -235,7 +241,19 @@ def _fixed(*fields: str) -> list[dict[str, str]]:
     ]
 
 
-Argument = Annotated[str, Field(max_length=8192)]
+Argument = Annotated[str, Field(max_length=8192, pattern=NO_NUL)]
+StartTime = Annotated[
+    datetime,
+    Field(
+        json_schema_extra=rules(
+            cel(
+                "self >= timestamp('2000-01-01T00:00:00Z') && self < timestamp('9000-01-01T00:00:00Z')",
+                "must be a time between the years 2000 and 9000",
+            )
+        )
+    ),
+]
+"""RFC 3339. The API server also takes the year 0, which Python cannot hold."""
 
 
 class SpotJobSpec(Wire):
@@ -253,12 +271,14 @@ class SpotJobSpec(Wire):
     args: Annotated[tuple[Argument, ...], Field(max_length=128, json_schema_extra=atomic())] | None = None
     """Instead of the image's command."""
     env: Annotated[tuple[EnvVar, ...], Field(max_length=128, json_schema_extra=list_map("name"))] = ()
-    start_at: datetime | None = None
+    """Environment variables of the container."""
+    start_at: StartTime | None = None
     """Not before this time (RFC 3339); absent means now."""
-    class_name: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    class_name: ObjectName | None = None
     """The SpotJobClass; absent means the one marked as default."""
     resources: Resources = Resources()
     architecture: Literal["amd64", "arm64"] = "amd64"
+    """What the image is built for."""
     instance_types: Annotated[
         tuple[Annotated[str, Field(max_length=64)], ...], Field(max_length=60, json_schema_extra=atomic())
     ] = ()
@@ -346,6 +366,18 @@ class Attempt(Wire):
     def over(self) -> bool:
         return self.outcome is not None
 
+    def silent(self, state: InstanceState) -> bool:
+        """Nothing of this attempt can run any more, with its instance in this state.
+
+        shutting-down is not enough by itself: the container may still get its last seconds. It is enough when the
+        agent has reported the container's end, or when the attempt is over and was never claimed (the API refuses
+        the claim then).
+        """
+        if state.dead or self.outcome is Outcome.NEVER_STARTED:
+            return True
+        stopped = self.outcome is not None and (self.outcome.container_stopped or self.claimed_at is None)
+        return stopped and state is InstanceState.SHUTTING_DOWN
+
 
 class SpotJobStatus(Wire):
     """Where the job stands. Written by the operator and by the API, always with a resourceVersion."""
@@ -362,7 +394,7 @@ class SpotJobStatus(Wire):
     """Since when the job has been in its present wait."""
     attempt: int | None = None
     instance_id: str | None = None
-    """The current attempt's instance, until it is gone."""
+    """The newest attempt's instance."""
     spot_instance_request_id: str | None = None
     exit_code: int | None = None
     next_attempt_time: datetime | None = None

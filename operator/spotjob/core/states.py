@@ -189,6 +189,30 @@ class Outcome(StrEnum):
                 return Budget.LAUNCH_ERRORS
 
     @property
+    def container_stopped(self) -> bool:
+        """The agent itself has said that no container runs (any more)."""
+        match self:
+            case (
+                Outcome.SUCCEEDED
+                | Outcome.CONTAINER_FAILED
+                | Outcome.OUT_OF_MEMORY
+                | Outcome.IMAGE_PULL_FAILED
+                | Outcome.REGISTRY_UNAVAILABLE
+                | Outcome.START_FAILED
+            ):
+                return True
+            case (
+                Outcome.ATTEMPT_DEADLINE_EXCEEDED
+                | Outcome.STARTUP_TIMEOUT
+                | Outcome.INTERRUPTED
+                | Outcome.HOST_REBOOTED
+                | Outcome.HOST_LOST
+                | Outcome.NEVER_STARTED
+                | Outcome.CANCELLED
+            ):
+                return False
+
+    @property
     def final_reason(self) -> Reason:
         """The verdict's reason when no retry follows."""
         match self:
@@ -299,6 +323,8 @@ class Observed:
     offer: Instance | None = None
     """An instance reserved for this job by the launcher and not bound yet."""
     obstacle: Obstacle | None = None
+    contested: bool = False
+    """Another job names the current attempt's instance too."""
     mirrored: bool = True
     """The table holds the job's current status, or is given up, or there is no table."""
 
