@@ -58,8 +58,6 @@ class _Converter:
             made["default"] = _pruned(schema["default"])
         if made.get("type") == "integer":
             made["format"] = "int64"
-        if made.get("x-kubernetes-int-or-string"):
-            made["anyOf"] = [{"type": "integer"}, {"type": "string"}]
         return made | _open_bounds(schema) | self._children(schema)
 
     def _inlined(self, schema: Json) -> Json:
