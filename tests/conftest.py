@@ -23,12 +23,12 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
     try:
         yield control_planes.start(processes, provision.obtain(Progress()), control_planes.Ports(*probes.free_ports(3)))
     finally:
-        processes.stop(reversed(control_planes.PROCESSES))
+        processes.stop(control_planes.PROCESSES, grace_seconds=0)
         processes.sweep()
 
 
 @pytest.fixture(scope="session")
 def crds(control_plane: ControlPlane) -> None:
     """The kinds of crds/*.yaml are served."""
-    control_plane.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
-    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(ROOT / "crds"))
+    applied = control_plane.kubectl("apply", "--server-side", "-k", str(ROOT / "crds"), "-o", "name").stdout.split()
+    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", *applied)

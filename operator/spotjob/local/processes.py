@@ -190,12 +190,17 @@ def _signal(handles: Iterable[int], number: signal.Signals) -> None:
 def _wait(handles: Iterable[int], seconds: float) -> set[int]:
     """Wait until these pidfds are readable, which they are from the process's end on; those still alive."""
     left = set(handles)
+    poller = select.poll()
+    for handle in left:
+        poller.register(handle, select.POLLIN)
     deadline = time.monotonic() + seconds
     while left:
-        ended, _, _ = select.select(list(left), [], [], max(0.0, deadline - time.monotonic()))
-        left -= set(ended)
+        ended = [handle for handle, _ in poller.poll(max(0.0, deadline - time.monotonic()) * 1000)]
         if not ended:
             break
+        for handle in ended:
+            poller.unregister(handle)
+        left -= set(ended)
     return left
 
 
