@@ -49,6 +49,8 @@ class Place:
     instance_types: tuple[InstanceType, ...]
     offered: frozenset[tuple[str, str]]
     """(instance type, availability zone) pairs that EC2 offers."""
+    root_device: str = "/dev/xvda"
+    """The AMI's RootDeviceName: a volume mapped to another name would be a second disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,9 @@ class Kubernetes(Protocol):
 
     async def list_jobs(self) -> Sequence[SpotJob]:
         """All SpotJobs, paginated, most recent (no resourceVersion)."""
+
+    async def list_classes(self) -> Sequence[SpotJobClass]:
+        """All SpotJobClasses."""
 
     async def get_job(self, namespace: str, name: str) -> SpotJob:
         """Raises NotFound."""
