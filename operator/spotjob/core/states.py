@@ -291,6 +291,8 @@ class Instance:
     spot_instance_request_id: str = ""
     shape: str = ""
     """The tag `spotjob.shape`: which launches this instance may serve."""
+    job_class: str = ""
+    """The tag `spotjob.class`: whose limit this instance counts against."""
     state_reason: str = ""
     """EC2's StateReason.Code, such as Server.SpotInstanceTermination."""
 

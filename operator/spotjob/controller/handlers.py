@@ -1,0 +1,209 @@
+"""kopf as informer and process shell: it watches, and hands each object to the runtime. Nothing else happens here.
+
+No timers, daemons, create or update handlers: each costs tasks, memory and writes per object (ADR 0003).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import socket
+import sys
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any
+
+import kopf
+from pydantic import ValidationError
+
+from spotjob.aws.clients import make_aws
+from spotjob.aws.dynamodb import open_table
+from spotjob.clock import RealClock
+from spotjob.controller.lease import Lease
+from spotjob.controller.orders import Cluster
+from spotjob.controller.probes import Probes
+from spotjob.controller.runtime import Runtime
+from spotjob.controller.store import narrow
+from spotjob.core.ports import Table
+from spotjob.core.resources import GROUP, VERSION, SpotJob, SpotJobClass
+from spotjob.core.tokens import launch_token
+from spotjob.identity import identity_problem
+from spotjob.keyring import KeyringError, load_keyring
+from spotjob.kube.client import KubeClient
+from spotjob.kube.config import ConfigError, load_config
+from spotjob.settings import Settings
+
+log = logging.getLogger(__name__)
+
+EXIT_UNUSABLE = 2
+"""Exit code for a configuration with which the operator must not start."""
+
+
+def run(settings: Settings) -> None:
+    """Run the operator until SIGTERM or SIGINT. Exits with 2 when it must not start."""
+    problem = identity_problem(settings.instance_identity, os.environ)
+    if problem is not None:
+        sys.exit(_unusable(problem))
+    kopf.configure(log_format=_log_format(settings))
+    for noisy in ("kopf", "botocore", "boto3", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        asyncio.run(_main(settings))
+    except (ConfigError, KeyringError) as error:
+        sys.exit(_unusable(str(error)))
+
+
+def _unusable(message: str) -> int:
+    print(f"spotjob operator: {message}", file=sys.stderr)
+    return EXIT_UNUSABLE
+
+
+def _log_format(settings: Settings) -> kopf.LogFormat:
+    return kopf.LogFormat.JSON if settings.log_format == "json" else kopf.LogFormat.FULL
+
+
+async def _main(settings: Settings) -> None:
+    clock = RealClock()
+    async with KubeClient(load_config(os.environ), clock) as kube:
+        cluster = Cluster(
+            name=settings.cluster_name,
+            uid=await kube.cluster_uid(),
+            agent_source=(files("spotjob.agent") / "agent.py").read_text(),
+            launch_token=launch_token(load_keyring(settings.token_key_dir), await kube.cluster_uid()),
+            window_seconds=settings.launch_window_seconds,
+        )
+        lease = Lease(kube, clock, _identity(settings), settings.lease_seconds)
+        runtime = Runtime(settings, kube, make_aws(), await _table(settings), lease, clock, cluster)
+        await _serve(settings, runtime)
+
+
+async def _table(settings: Settings) -> Table | None:
+    if not settings.mirror_table:
+        return None
+    return await open_table(settings.mirror_region, settings.mirror_table, create=settings.mirror_create_table)
+
+
+def _identity(settings: Settings) -> str:
+    return settings.identity or f"{socket.gethostname()}_{os.getpid()}_{secrets.token_hex(4)}"
+
+
+async def _serve(settings: Settings, runtime: Runtime) -> None:
+    """kopf and the runtime side by side: whichever ends first, by a signal or by a fault, ends the process."""
+    stop = asyncio.Event()
+    synced = asyncio.Event()
+    async with Probes(settings.metrics_port, synced.is_set):
+        working = asyncio.create_task(runtime.run())
+        working.add_done_callback(lambda _: stop.set())
+        try:
+            await kopf.operator(
+                registry=registry(runtime), ready_flag=synced, stop_flag=stop, clusterwide=True, standalone=True
+            )
+        finally:
+            working.cancel()
+            await asyncio.wait({working})
+    if not working.cancelled() and (fault := working.exception()) is not None:
+        raise fault
+
+
+def registry(runtime: Runtime) -> kopf.OperatorRegistry:
+    """The handlers. Each one parses, stores, enqueues: errors of on.event handlers are dropped by kopf."""
+    made = kopf.OperatorRegistry()
+
+    @kopf.on.startup(registry=made)
+    def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+        _configure(settings)
+
+    @kopf.on.login(registry=made)
+    def login(**arguments: Any) -> kopf.ConnectionInfo | None:
+        """As KubeClient: $KUBECONFIG wins, then the pod's ServiceAccount, then ~/.kube/config."""
+        if os.environ.get("KUBECONFIG"):
+            return kopf.login_with_kubeconfig(**arguments)
+        return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+
+    @kopf.on.event(GROUP, VERSION, "spotjobs", registry=made)
+    def job_event(event: kopf.RawEvent, **_: Any) -> None:
+        if (job := _job(event["object"])) is None:
+            return
+        if event["type"] == "DELETED":
+            runtime.job_deleted(job)
+        else:
+            runtime.job_changed(job)
+
+    @kopf.on.event(GROUP, VERSION, "spotjobclasses", registry=made)
+    def class_event(event: kopf.RawEvent, **_: Any) -> None:
+        if event["type"] == "DELETED":
+            runtime.class_deleted(str(event["object"]["metadata"]["name"]))
+        else:
+            runtime.class_changed(SpotJobClass.model_validate(narrow(event["object"])))
+
+    return made
+
+
+def _job(body: Any) -> SpotJob | None:
+    """The object in our type; one that this version cannot read is left alone, loudly."""
+    try:
+        return SpotJob.model_validate(narrow(body))
+    except ValidationError as error:
+        named = f"{body['metadata'].get('namespace')}/{body['metadata']['name']}"
+        log.error("%s is left alone: %d fields cannot be read", named, error.error_count())
+        return None
+
+
+class NoDiff(kopf.DiffBaseStorage):
+    """No handler here looks at differences; computing them is most of kopf's time per event."""
+
+    def build(self, *, body: Any, extra_fields: Any = None) -> Any:
+        return {}
+
+    def fetch(self, *, body: Any) -> Any:
+        return None
+
+    def store(self, *, body: Any, patch: Any, essence: Any) -> None:
+        """Nothing is stored."""
+
+
+class NoProgress(kopf.ProgressStorage):
+    """No handler here is retried by kopf, so there is no progress to keep on the objects."""
+
+    def fetch(self, *, key: Any, body: Any) -> Any:
+        return None
+
+    def store(self, *, key: Any, record: Any, body: Any, patch: Any) -> None:
+        """Nothing is stored."""
+
+    def purge(self, *, key: Any, body: Any, patch: Any) -> None:
+        """Nothing is stored."""
+
+    def touch(self, *, body: Any, patch: Any, value: Any) -> None:
+        """Nothing is stored."""
+
+    def clear(self, *, essence: Any) -> Any:
+        return essence
+
+
+class Patiently:
+    """Pauses between tries of a list or watch, without end: an API server's outage must not end the operator."""
+
+    def __iter__(self) -> Iterator[float]:
+        yield from (0.5, 1, 2, 5)
+        while True:
+            yield random.uniform(5, 10)  # noqa: S311 -- jitter, no secret
+
+
+def _configure(settings: kopf.OperatorSettings) -> None:
+    settings.peering.standalone = True
+    settings.scanning.disabled = True
+    settings.posting.enabled = False
+    settings.queueing.idle_timeout = 0.1
+    settings.watching.chunk_size = 500
+    settings.watching.inactivity_timeout = 20
+    settings.watching.connect_timeout = 10
+    settings.networking.request_timeout = 30
+    settings.networking.error_backoffs = Patiently()
+    settings.networking.enforce_retry_after = True
+    settings.process.ultimate_exiting_timeout = 25
+    settings.persistence.diffbase_storage = NoDiff()
+    settings.persistence.progress_storage = NoProgress()

@@ -1,0 +1,129 @@
+"""Asks EC2 how all instances are: one paginated DescribeInstances by tag serves every job.
+
+What the listing lacks is asked for by id, because a listing by tag proves nothing about an instance that is not in
+it: tags of terminated instances disappear early. Unbound instances above the window are reaped here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+from spotjob.controller.lease import Lease
+from spotjob.controller.store import Store
+from spotjob.controller.terminator import Terminator
+from spotjob.core.ledger import Ledger
+from spotjob.core.ports import Aws, Clock, Ec2, Ec2Error, Ec2Unanswered
+
+log = logging.getLogger(__name__)
+
+SWEEP_TEMPLATES_EVERY = timedelta(minutes=10)
+TEMPLATE_UNUSED_AFTER = timedelta(hours=1)
+
+
+class Poller:
+    """Keeps the ledger true."""
+
+    def __init__(
+        self,
+        aws: Aws,
+        ledger: Ledger,
+        store: Store,
+        terminator: Terminator,
+        clock: Clock,
+        lease: Lease,
+        cluster_uid: str,
+        changed: Callable[[str], None],
+        seconds: float,
+    ) -> None:
+        self._aws, self._ledger, self._store, self._terminator = aws, ledger, store, terminator
+        self._clock, self._lease, self._cluster_uid = clock, lease, cluster_uid
+        self._changed, self._seconds = changed, seconds
+
+    async def run(self) -> None:
+        """Until cancelled. A failed round is tried again at the next."""
+        while True:
+            await self._clock.sleep(self._seconds)
+            await self.round()
+
+    async def round(self) -> bool:
+        """One look at every region; True when all of them answered."""
+        answered = True
+        for region in sorted(self._store.regions()):
+            try:
+                await self._look(self._aws.ec2(region))
+            except (Ec2Error, Ec2Unanswered) as error:
+                log.warning("DescribeInstances in %s: %s", region, error)
+                answered = False
+        return answered
+
+    async def _look(self, ec2: Ec2) -> None:
+        listed = await ec2.describe_cluster(self._cluster_uid)
+        for instance in listed:
+            if self._ledger.saw(instance):
+                self._changed(instance.id)
+        await self._ask_by_id(ec2, {i.id for i in listed})
+        self._reap(ec2.region)
+        self._ledger.forget_the_dead()
+
+    async def _ask_by_id(self, ec2: Ec2, listed: set[str]) -> None:
+        asked = [i for i in self._ledger.unlisted(listed) if self._region_of(i) == ec2.region]
+        if not asked:
+            return
+        found = await ec2.describe_ids(asked)
+        for instance in found:
+            if self._ledger.saw(instance):
+                self._changed(instance.id)
+        now = self._clock.now()
+        for instance_id in set(asked) - {i.id for i in found}:
+            if self._ledger.missed(instance_id, now):
+                self._changed(instance_id)
+
+    def _region_of(self, instance_id: str) -> str:
+        known = self._ledger.get(instance_id)
+        if known is not None and known.region:
+            return known.region
+        for key in self._ledger.owners(instance_id):
+            job = self._store.get(key)
+            for attempt in job.status.attempts if job else ():
+                if attempt.instance_id == instance_id:
+                    return attempt.region
+        return ""
+
+    def _reap(self, region: str) -> None:
+        if not self._lease.leading():
+            return
+        for instance in self._ledger.reapable(self._clock.now()):
+            if instance.region == region:
+                log.warning("reaping %s: no job names it and it is older than the launch window", instance.id)
+                self._terminator.add(region, instance.id)
+
+
+class TemplateSweep:
+    """Deletes launch templates of this cluster that no launch has used for an hour."""
+
+    def __init__(
+        self, aws: Aws, store: Store, clock: Clock, lease: Lease, cluster_uid: str, used: Mapping[str, datetime]
+    ) -> None:
+        self._aws, self._store, self._clock, self._lease = aws, store, clock, lease
+        self._cluster_uid, self._used = cluster_uid, used
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._clock.sleep(SWEEP_TEMPLATES_EVERY.total_seconds())
+            for region in sorted(self._store.regions()):
+                await self.round(self._aws.ec2(region))
+
+    async def round(self, ec2: Ec2) -> None:
+        """Delete what is old and unused in one region."""
+        now = self._clock.now()
+        try:
+            for name, created in await ec2.list_launch_templates(self._cluster_uid):
+                unused_since = max(created, self._used.get(name, created))
+                if now - unused_since > TEMPLATE_UNUSED_AFTER and self._lease.leading():
+                    await ec2.delete_launch_template(name)
+                    log.info("deleted launch template %s, unused since %s", name, unused_since)
+        except (Ec2Error, Ec2Unanswered) as error:
+            log.warning("launch templates in %s: %s", ec2.region, error)

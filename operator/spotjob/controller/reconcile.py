@@ -1,0 +1,161 @@
+"""Carries out, for one job at a time, what `core.decide` decides about it."""
+
+from __future__ import annotations
+
+import logging
+
+from spotjob.controller.launcher import Launcher
+from spotjob.controller.lease import Lease
+from spotjob.controller.mirror import Mirror
+from spotjob.controller.store import Store
+from spotjob.controller.terminator import Terminator
+from spotjob.controller.workqueue import WorkQueue
+from spotjob.core.conditions import merge_patch, next_status
+from spotjob.core.decide import decide
+from spotjob.core.ledger import Ledger
+from spotjob.core.ports import Clock, Conflict, KubeError, Kubernetes, NotFound, Unanswered
+from spotjob.core.resources import SpotJob
+from spotjob.core.states import Bound, Change, Decision, Instance, Observed, Verdict
+
+log = logging.getLogger(__name__)
+
+CONFLICT_SECONDS = 0.05
+FAULT_SECONDS = 2.0
+REFUSED_SECONDS = 30.0
+
+
+class Reconciler:
+    """One pass over one job."""
+
+    def __init__(
+        self,
+        kube: Kubernetes,
+        store: Store,
+        queue: WorkQueue,
+        ledger: Ledger,
+        launcher: Launcher,
+        terminator: Terminator,
+        mirror: Mirror,
+        clock: Clock,
+        lease: Lease,
+    ) -> None:
+        self._kube, self._store, self._queue, self._ledger = kube, store, queue, ledger
+        self._launcher, self._terminator, self._mirror = launcher, terminator, mirror
+        self._clock, self._lease = clock, lease
+        self._doubtful: set[str] = set()  # keys with a write whose outcome is not known
+
+    async def reconcile(self, key: str) -> None:
+        """Look at one job and do what comes next. Errors of the API server put the key back in the queue."""
+        try:
+            if key in self._doubtful:
+                await self._look_again(key)
+            job = self._store.get(key)
+            self._ledger.job_is(key, job)
+            if job is None:
+                self._launcher.forget(key)
+                return
+            decision = decide(job, self._observe(job), self._clock.now())
+            if self._lease.leading():
+                await self._carry_out(job, decision)
+        except Conflict:
+            await self._refresh(key)
+            self._queue.add_after(key, CONFLICT_SECONDS)
+        except NotFound:
+            await self._refresh(key)
+            self._queue.add(key)
+        except Unanswered as error:
+            log.warning("%s: the API server gave no answer: %s", key, error)
+            self._doubtful.add(key)
+            self._queue.add_after(key, FAULT_SECONDS)
+        except KubeError as error:
+            log.error("%s: the API server refused: %s", key, error)
+            self._queue.add_after(key, REFUSED_SECONDS)
+
+    def _observe(self, job: SpotJob) -> Observed:
+        now = self._clock.now()
+        attempt = job.current
+        instance = self._ledger.get(attempt.instance_id) if attempt else None
+        return Observed(
+            instances=(instance,) if instance else (),
+            offer=self._ledger.offer_for(job.key, now),
+            obstacle=self._launcher.obstacle(job.key),
+            contested=self._ledger.contested(job.key),
+            mirrored=self._mirror.holds(job),
+        )
+
+    async def _carry_out(self, job: SpotJob, decision: Decision) -> None:
+        if decision.guard:
+            self._wrote(await self._kube.add_finalizer(job))
+            return
+        if decision.change is not None:
+            job = await self._write(job, decision.change)
+        if decision.launch:
+            self._launcher.want(job)
+        elif not isinstance(decision.change, Bound):
+            self._launcher.forget(job.key)
+        for instance_id in decision.terminate:
+            self._terminate(job, instance_id)
+        if decision.release:
+            await self._release(job)
+        if decision.delete:
+            await self._kube.delete_job(job)
+        if decision.wake_at is not None:
+            self._queue.add_after(job.key, (decision.wake_at - self._clock.now()).total_seconds())
+        obstacle = self._launcher.obstacle(job.key) if decision.launch else None
+        if obstacle is not None and obstacle.retry_at is not None:
+            self._queue.add_after(job.key, (obstacle.retry_at - self._clock.now()).total_seconds())
+
+    async def _write(self, job: SpotJob, change: Change) -> SpotJob:
+        patch = merge_patch(job.status, next_status(job, change, self._clock.now()))
+        if not patch:
+            return job
+        written = await self._kube.write_status(job, patch)
+        log.info("%s: %s/%s: %s", job.key, written.status.phase, written.status.reason, written.status.message)
+        self._wrote(written)
+        if isinstance(change, Verdict):
+            await self._kube.record_event(written, change.reason.value, change.message, warning=True)
+        return written
+
+    def _wrote(self, job: SpotJob) -> None:
+        """Our own write is the newest version: use it at once, and look again."""
+        self._store.put(job)
+        self._ledger.job_is(job.key, job)
+        self._mirror.add(job.key)
+        self._queue.add(job.key)
+
+    async def _release(self, job: SpotJob) -> None:
+        released = await self._kube.remove_finalizer(job)
+        if released is None:
+            self._store.drop(job.key, job.metadata.uid)
+            self._queue.add(job.key)
+            self._launcher.capacity_freed()
+            return
+        self._wrote(released)
+        self._launcher.capacity_freed()
+
+    def _terminate(self, job: SpotJob, instance_id: str) -> None:
+        if self._ledger.needed_by_another(instance_id, job.key):
+            log.warning("%s: instance %s is left alone, another job uses it", job.key, instance_id)
+            return
+        region = next(a.region for a in job.status.attempts if a.instance_id == instance_id)
+        self._terminator.add(region, instance_id)
+
+    async def _refresh(self, key: str) -> None:
+        """Read the job from the API server: the version here is old."""
+        namespace, name = key.split("/")
+        try:
+            self._store.put(await self._kube.get_job(namespace, name))
+        except NotFound:
+            known = self._store.get(key)
+            if known is not None:
+                self._store.drop(key, known.metadata.uid)
+
+    async def _look_again(self, key: str) -> None:
+        """A write got no answer: only a read shows what became of it."""
+        await self._refresh(key)
+        self._doubtful.discard(key)
+
+    def seen(self, instance: Instance) -> None:
+        """An instance changed: the jobs that name it are looked at."""
+        for key in self._ledger.owners(instance.id):
+            self._queue.add(key)

@@ -1,0 +1,213 @@
+"""The operator's engine room: builds the parts, and runs them while this process leads.
+
+A new leader lists the SpotJobs itself (paginated, without a resourceVersion), then describes the instances, then builds
+the ledger; before that nothing is launched, bound or reaped, since a watch has no has-synced signal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from datetime import timedelta
+from typing import Any
+
+from spotjob.controller.fleet import Fleet
+from spotjob.controller.launcher import Launcher
+from spotjob.controller.lease import Lease
+from spotjob.controller.mirror import Mirror
+from spotjob.controller.orders import Cluster, Orders
+from spotjob.controller.poller import Poller, TemplateSweep
+from spotjob.controller.reconcile import Reconciler
+from spotjob.controller.store import Store
+from spotjob.controller.terminator import Terminator
+from spotjob.controller.workqueue import WorkQueue
+from spotjob.core.ledger import Ledger
+from spotjob.core.ports import Aws, Clock, KubeError, Kubernetes, Table, Unanswered
+from spotjob.core.resources import SpotJob, SpotJobClass
+from spotjob.settings import Settings
+
+log = logging.getLogger(__name__)
+
+START_RETRY_SECONDS = 2.0
+
+
+class Runtime:
+    """Every part of the operator but kopf."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        kube: Kubernetes,
+        aws: Aws,
+        table: Table | None,
+        lease: Lease,
+        clock: Clock,
+        cluster: Cluster,
+    ) -> None:
+        self._settings, self._kube, self._lease, self._clock = settings, kube, lease, clock
+        self.store = Store()
+        self._queue = WorkQueue()
+        self._ledger = Ledger(timedelta(seconds=settings.launch_window_seconds))
+        self._terminator = Terminator(aws, self._ledger, clock, lease, self._instance_changed)
+        self._mirror = Mirror(
+            table,
+            self.store,
+            clock,
+            lease,
+            self._queue.add,
+            settings.mirror_patience_seconds,
+            settings.mirror_ttl_days,
+        )
+        orders = Orders(aws, kube, clock, cluster)
+        self._fleet = Fleet(orders, clock)
+        self._launcher = Launcher(
+            orders,
+            self._fleet,
+            self._ledger,
+            self.store,
+            clock,
+            lease,
+            self._queue.add,
+            settings.batch_idle_seconds,
+            settings.batch_max_seconds,
+        )
+        self._reconciler = Reconciler(
+            kube,
+            self.store,
+            self._queue,
+            self._ledger,
+            self._launcher,
+            self._terminator,
+            self._mirror,
+            clock,
+            lease,
+        )
+        self._poller = Poller(
+            aws,
+            self._ledger,
+            self.store,
+            self._terminator,
+            clock,
+            lease,
+            cluster.uid,
+            self._instance_changed,
+            settings.poll_seconds,
+        )
+        self._sweep = TemplateSweep(aws, self.store, clock, lease, cluster.uid, self._fleet.template_used)
+        self.working = False
+        """This process leads and its ledger is built."""
+
+    # ---- news from the watch: store and enqueue, nothing else ----
+
+    def job_changed(self, job: SpotJob) -> None:
+        if self.store.put(job):
+            self._queue.add(job.key)
+            self._mirror.add(job.key)
+
+    def job_deleted(self, job: SpotJob) -> None:
+        self.store.drop(job.key, job.metadata.uid)
+        self._mirror.gone(job)
+        self._queue.add(job.key)
+
+    def class_changed(self, job_class: SpotJobClass) -> None:
+        self.store.put_class(job_class)
+        self._launcher.classes_changed()
+
+    def class_deleted(self, name: str) -> None:
+        self.store.drop_class(name)
+
+    def _instance_changed(self, instance_id: str) -> None:
+        instance = self._ledger.get(instance_id)
+        if instance is not None and instance.reclaimed:
+            self._fleet.reclaimed(instance.pool)
+        if instance is None or instance.state.ending:
+            self._launcher.capacity_freed()
+        for key in self._ledger.owners(instance_id):
+            self._queue.add(key)
+
+    # ---- running ----
+
+    async def run(self) -> None:
+        """Until cancelled: elect, and work while leading. A part that dies takes the process with it."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._lease.run())
+            group.create_task(self._follow_the_lease())
+
+    async def _follow_the_lease(self) -> None:
+        while True:
+            while not self._lease.leading():
+                self._lease.changed.clear()
+                await self._lease.changed.wait()
+            work = asyncio.create_task(self._lead())
+            lost = asyncio.create_task(self._until_lost())
+            try:
+                await asyncio.wait({work, lost}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self.working = False
+                lost.cancel()
+                work.cancel()
+            await _ended(work)
+
+    async def _until_lost(self) -> None:
+        while self._lease.leading():
+            self._lease.changed.clear()
+            await self._lease.changed.wait()
+
+    async def _lead(self) -> None:
+        await self._learn()
+        self.working = True
+        log.info("leading: %d SpotJobs, %d instances alive", len(list(self.store.jobs())), len(self._ledger.alive()))
+        async with asyncio.TaskGroup() as group:
+            for part in self._parts():
+                group.create_task(part)
+
+    def _parts(self) -> list[Coroutine[Any, Any, None]]:
+        workers = [self._work() for _ in range(self._settings.workers)]
+        return [
+            *workers,
+            self._launcher.run(),
+            self._terminator.run(),
+            self._poller.run(),
+            self._mirror.run(),
+            self._sweep.run(),
+        ]
+
+    async def _learn(self) -> None:
+        """The leader's start: jobs first, then instances, then the queue. Tried until it works."""
+        while True:
+            try:
+                self.store.replace_all(await self._kube.list_jobs())
+                for job_class in await self._kube.list_classes():
+                    self.store.put_class(job_class)
+                for job in self.store.jobs():
+                    self._ledger.job_is(job.key, job)
+                if await self._poller.round():
+                    break
+            except (KubeError, Unanswered) as error:
+                log.warning("cannot list the SpotJobs yet: %s", error)
+            await self._clock.sleep(START_RETRY_SECONDS)
+        await self._mirror.resync()
+        for job in self.store.jobs():
+            self._queue.add(job.key)
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._queue.get()
+            try:
+                await self._reconciler.reconcile(key)
+            except Exception:  # a bug about one job must not stop the others
+                log.exception("%s: reconcile failed", key)
+                self._queue.add_after(key, 60.0)
+            finally:
+                self._queue.done(key)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Wait for a cancelled task; what it died of goes on."""
+    try:
+        await task
+    except asyncio.CancelledError:
+        if task.cancelled():
+            return
+        raise
