@@ -1,0 +1,82 @@
+"""Blocking boto3 clients behind async calls: a bounded number of threads, and errors with names.
+
+An EC2 call ends in one of three ways: an answer, Ec2Error (refused, no effect) or Ec2Unanswered (nobody knows).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
+from botocore.parsers import ResponseParserError
+
+from spotjob.aws.errors import CAPACITY, QUOTA, SERVER, THROTTLE, fault_from
+from spotjob.core.ports import Ec2Error, Ec2Unanswered, Fault
+from spotjob.core.states import Reason
+
+Raw = Mapping[str, Any]
+"""An answer as boto3 gives it. It lives for one line."""
+
+MOST_PAGES = 1000
+"""A listing that does not end by then is an error, never a short listing."""
+
+
+class Calls:
+    """One boto3 client with threads of its own."""
+
+    def __init__(self, client: Any, threads: int, name: str) -> None:
+        self._client = client
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
+
+    async def call(self, operation: str, **request: Any) -> Raw:
+        """One call of a client method, such as describe_instances. Raises Ec2Error, Ec2Unanswered."""
+        method = partial(getattr(self._client, operation), **request)
+        try:
+            answer: Raw = await asyncio.get_running_loop().run_in_executor(self._threads, method)
+        except ClientError as error:
+            raise _named(error) from error
+        except ParamValidationError as error:
+            raise Ec2Error(Fault("ParamValidation", str(error), Reason.LAUNCH_REJECTED)) from error
+        except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError) as error:
+            raise Ec2Error(Fault("NoCredentials", str(error), Reason.LAUNCHING)) from error
+        except (BotoCoreError, ResponseParserError) as error:
+            raise Ec2Unanswered(f"{operation}: {error}") from error
+        return answer
+
+    def close(self) -> None:
+        """Wait for the calls that are under way and close the connections."""
+        self._threads.shutdown(cancel_futures=True)
+        self._client.close()
+
+
+async def pages(call: Callable[..., Awaitable[Raw]], **request: Any) -> AsyncIterator[Raw]:
+    """Every page of a listing. A page that fails fails the whole: a part must never look like the whole."""
+    token: dict[str, str] = {}
+    for _ in range(MOST_PAGES):
+        page = await call(**request, **token)
+        yield page
+        if not page.get("NextToken"):
+            return
+        token = {"NextToken": page["NextToken"]}
+    raise Ec2Unanswered(f"the listing has no end after {MOST_PAGES} pages")
+
+
+def _named(error: ClientError) -> Ec2Error | Ec2Unanswered:
+    """A 5xx may have had its effect, unless its code says that nothing was done."""
+    code, text = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    refused = code in THROTTLE | CAPACITY | QUOTA
+    if not refused and (status >= 500 or code in SERVER):
+        return Ec2Unanswered(f"{code}: {text}")
+    return Ec2Error(fault_from(code, text))
