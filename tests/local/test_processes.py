@@ -33,7 +33,9 @@ def test_a_started_child_lives_in_a_session_of_its_own(processes: Processes) -> 
 
 
 def test_a_child_gets_the_environment_and_writes_its_log(processes: Processes) -> None:
-    processes.start("a", ("sh", "-c", 'echo "$GIVEN $SPOTJOB_LOCAL_STATE"; echo oops >&2'), {"GIVEN": "it's here"})
+    processes.start(
+        "a", ("sh", "-c", 'echo "$GIVEN $SPOTJOB_LOCAL_STATE"; echo oops >&2'), {**os.environ, "GIVEN": "it's here"}
+    )
     probes.wait_until(lambda: not processes.alive("a"), 5, "the end of a")
     assert processes.last_lines("a") == f"it's here {processes.state}\noops"
 

@@ -64,9 +64,9 @@ def locate(
     return found
 
 
-def missing(found: Collection[str]) -> tuple[str, ...]:
+def missing(found: Collection[str], wanted: Collection[str] = NAMES) -> tuple[str, ...]:
     """The programs that are still to be had, in the order in which they are built."""
-    return tuple(name for name in NAMES if name not in found)
+    return tuple(name for name in NAMES if name in wanted and name not in found)
 
 
 def version_in(text: str) -> tuple[int, int] | None:

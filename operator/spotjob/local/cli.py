@@ -2,6 +2,191 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
+from spotjob.local import account, parts
+from spotjob.local import demo as demonstration
+from spotjob.local import layout as layouts
+from spotjob.local.errors import LocalError
+from spotjob.local.laptop import Options, PartStatus, Platform
+from spotjob.local.layout import Layout, Rights
+from spotjob.local.progress import Progress
+
 app = typer.Typer(help="Run the whole system on this machine, with no AWS account.", no_args_is_help=True)
+
+State = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the platform.", show_default="~/.local/state/spotjob/local", file_okay=False),
+]
+Kubeconfig = Annotated[
+    Path | None,
+    typer.Option(help="Use this cluster instead of a control plane of our own.", exists=True, dir_okay=False),
+]
+RightsOption = Annotated[
+    Rights, typer.Option(help="Rights of operator and API: together as in deploy/base, or split in two.")
+]
+BootSeconds = Annotated[float | None, typer.Option(help="How long a simulated instance boots.", min=0)]
+
+
+@app.command()
+def up(
+    state: State = None,
+    kubeconfig: Kubeconfig = None,
+    rights: RightsOption = "base",
+    boot_seconds: BootSeconds = None,
+) -> None:
+    """Start the platform, or what is missing of it.
+
+    The options count when the platform is first started; it keeps them until `spotjob local down`.
+
+    Example: spotjob local up && eval "$(spotjob local env)"
+    """
+    with _plain_errors():
+        progress = Progress()
+        platform = _platform(state, progress)
+        progress.say(f"Starting the local platform in {platform.state}")
+        layout = platform.up(Options(kubeconfig, rights, boot_seconds))
+        progress.say(f"Ready after {progress.elapsed_seconds:.0f} s. REST API: {layout.api_url}")
+        progress.say(f'Next: eval "$({_again("env", state)})" && kubectl apply -f examples/01-hello.yaml')
+
+
+@app.command()
+def down(state: State = None) -> None:
+    """Stop the platform: no process and no container stays, and the cluster is gone. The logs are kept.
+
+    Example: spotjob local down
+    """
+    with _plain_errors():
+        platform = _platform(state)
+        platform.down()
+        typer.echo(f"Nothing of the platform in {platform.state} runs any more.")
+
+
+@app.command()
+def status(state: State = None) -> None:
+    """Show every part of the platform and the living instances. Exit code 1 unless all parts are up.
+
+    Example: spotjob local status
+    """
+    with _plain_errors():
+        platform = _platform(state)
+        rows = platform.status()
+        typer.echo(_status_table(rows))
+        if problem := _next_step(rows, state):
+            typer.echo(problem)
+            raise typer.Exit(1)
+        alive = account.instances_alive(platform.layout.aws_url)
+        typer.echo(f"{len(alive)} instances alive")
+
+
+@app.command()
+def env(state: State = None) -> None:
+    """Print the variables that send kubectl, the AWS tools and curl to this platform.
+
+    Example: eval "$(spotjob local env)"
+    """
+    with _plain_errors():
+        for name, value in exports(_platform(state).layout).items():
+            typer.echo(f"export {name}={shlex.quote(value)}")
+        if folder := _kubectl_folder(_platform(state).layout):
+            typer.echo(f'export PATH={shlex.quote(folder)}:"$PATH"')
+
+
+@app.command()
+def interrupt(
+    job: Annotated[str, typer.Argument(help="Name of a SpotJob whose container runs.")],
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Its namespace.")] = "default",
+    warning: Annotated[int, typer.Option(help="Seconds from the notice to the end.", min=0)] = 120,
+    state: State = None,
+) -> None:
+    """Let EC2 take the instance of a job back.
+
+    Example: spotjob local interrupt hello --warning 20
+    """
+    with _plain_errors():
+        layout = _platform(state).layout
+        instance = _instance_of(layout, namespace, job)
+        account.interrupt(layout.aws_url, instance, warning)
+        typer.echo(f"{instance} of {namespace}/{job} has its notice; EC2 takes it back in {warning} s.")
+
+
+@app.command()
+def demo(
+    state: State = None,
+    kubeconfig: Kubeconfig = None,
+    keep: Annotated[bool, typer.Option(help="Leave the platform running.")] = False,
+) -> None:
+    """Start the platform, run one SpotJob to its end, show all that it left behind, stop the platform.
+
+    Example: spotjob local demo --keep
+    """
+    with _plain_errors():
+        progress = Progress()
+        demonstration.run(_platform(state, progress), Options(kubeconfig), progress, keep=keep)
+
+
+def exports(layout: Layout) -> dict[str, str]:
+    """What a user's shell needs to know of the platform."""
+    return {
+        "KUBECONFIG": layout.admin_kubeconfig,
+        **parts.aws_environment(layout),
+        "SPOTJOB_API_URL": layout.api_url,
+        "SPOTJOB_LOCAL_IMAGE": layout.test_image,
+    }
+
+
+def _platform(state: Path | None, progress: Progress | None = None) -> Platform:
+    return Platform(state or layouts.default_state(os.environ), progress)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    try:
+        yield
+    except LocalError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _again(command: str, state: Path | None) -> str:
+    """The command line of another of these commands, for the same platform."""
+    return f"spotjob local {command}" + (f" --state {shlex.quote(str(state))}" if state else "")
+
+
+def _kubectl_folder(layout: Layout) -> str | None:
+    """Where kubectl is, if the user's PATH does not have one."""
+    return None if shutil.which("kubectl") else str(Path(layout.kubectl).parent)
+
+
+def _instance_of(layout: Layout, namespace: str, job: str) -> str:
+    found = layout.cluster.kubectl("get", "spotjob", job, "-n", namespace, "-o", "jsonpath={.status.instanceID}").stdout
+    if not found:
+        raise LocalError(f"{namespace}/{job} has no instance now: kubectl get spotjob {job} -n {namespace}")
+    return found
+
+
+def _status_table(rows: list[PartStatus]) -> str:
+    """Columns of fixed width: a URL is never cut, on a terminal or in a pipe."""
+    lines = [f"{'PART':<24} {'PID':>7} {'STATE':<10} {'SINCE':<9} URL"]
+    for row in rows:
+        since = time.strftime("%H:%M:%S", time.localtime(row.started_at)) if row.started_at else ""
+        lines.append(f"{row.name:<24} {row.pid or '':>7} {row.state:<10} {since:<9} {row.url}".rstrip())
+    return "\n".join(lines)
+
+
+def _next_step(rows: list[PartStatus], state: Path | None) -> str:
+    """What to do about parts that are not up; empty when all are."""
+    down_parts = [row for row in rows if row.state != "up"]
+    if not down_parts:
+        return ""
+    logs = " ".join(row.log for row in down_parts)
+    return f"Not all parts are up. To start them: {_again('up', state)}\nTo see why: tail {logs}"

@@ -10,14 +10,12 @@ from __future__ import annotations
 import json
 import secrets
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from spotjob.local import kubeconfig, probes
+from spotjob.local.errors import LocalError
 from spotjob.local.processes import Processes
 
 ETCD, API_SERVER, CONTROLLER_MANAGER = "etcd", "kube-apiserver", "kube-controller-manager"
@@ -33,7 +31,7 @@ _CONTROLLERS = (
 _READY_SECONDS = 60.0
 
 
-class KubectlFailed(Exception):
+class KubectlFailed(LocalError):
     """kubectl ended with an error; the text is its own."""
 
 
@@ -59,6 +57,15 @@ class Cluster:
         if check and done.returncode:
             raise KubectlFailed(f"kubectl {' '.join(args)}: {done.stderr.strip()}")
         return done
+
+    def lines(self, *args: str) -> Generator[str]:
+        """What kubectl prints, line by line as it comes; it is stopped when the iterator is closed."""
+        command: list[str | Path] = [self.kubectl_program, f"--kubeconfig={self.kubeconfig}", *args]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+            try:
+                yield from running.stdout or ()
+            finally:
+                running.kill()
 
     def make_namespace(self, name: str, labels: Mapping[str, str] | None = None) -> str:
         """Create a namespace; its name."""
@@ -174,6 +181,10 @@ def _prepare(folder: Path, kubectl: Path, ports: Ports) -> ControlPlane:
 
 def _private_key() -> str:
     """A P-256 key in PEM, which signs ServiceAccount tokens."""
+    # moto brings this package: it belongs to the extra `local`, and the command line starts without that.
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     return (
         ec.generate_private_key(ec.SECP256R1())
         .private_bytes(

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from spotjob.local.errors import LocalError
+
 _POLL_SECONDS = 0.1
 _PORTS = range(20_000, 32_000)  # below the range from which Linux takes ports for outgoing connections
 
 
-class NotReady(Exception):
+class NotReady(LocalError):
     """Something did not become ready in time, or ended before it was."""
 
 
@@ -67,7 +69,7 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise NotReady(f"{what} was not ready after {seconds:.0f} s")
+            raise NotReady(f"after {seconds:.0f} s still waiting for {what}")
         time.sleep(_POLL_SECONDS)
 
 

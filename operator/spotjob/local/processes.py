@@ -19,13 +19,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from spotjob.local.errors import LocalError
+
 MARKER = "SPOTJOB_LOCAL_STATE"
 """Environment variable of every process of a platform; its value is the state folder."""
 
 _SWEEP_ROUNDS = 5  # a process may fork while it is looked for
 
 
-class UnsupportedSystem(Exception):
+class UnsupportedSystem(LocalError):
     """The local platform needs Linux."""
 
 
@@ -60,14 +62,15 @@ class Processes:
     def start(self, name: str, command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Child:
         """Start `command` in a session of its own, its output appended to `<state>/logs/NAME.log`.
 
-        `env` is added to this process's environment. Raises FileNotFoundError for an unknown program.
+        `env` is its whole environment, but for the mark; by default it is this process's own.
+        Raises FileNotFoundError for an unknown program.
         """
         log = self.log_file(name)
         log.parent.mkdir(parents=True, exist_ok=True)
         pid = os.posix_spawnp(
             command[0],
             [os.fspath(word) for word in command],
-            {**os.environ, **(env or {}), MARKER: str(self.state)},
+            {**(os.environ if env is None else env), MARKER: str(self.state)},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),

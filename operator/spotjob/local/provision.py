@@ -18,11 +18,12 @@ import sys
 import tarfile
 import tempfile
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from spotjob.local import binaries
+from spotjob.local.errors import LocalError
 from spotjob.local.progress import Progress
 
 ARCHIVE_VERSION = "v1.36.2"
@@ -48,7 +49,7 @@ _MODULE = Path(__file__).parent / "controlplane"
 _GO = (1, 26)  # with 1.27 the built API server serves a malformed /openapi/v2
 
 
-class NoBinaries(Exception):
+class NoBinaries(LocalError):
     """Programs of the control plane are missing and cannot be had; the text names every way out."""
 
 
@@ -56,23 +57,23 @@ class _NotToBeHad(Exception):
     """One way did not work; the next one is tried."""
 
 
-def obtain(progress: Progress) -> dict[str, Path]:
-    """All programs of the control plane by name. Raises NoBinaries."""
+def obtain(progress: Progress, wanted: Collection[str] = binaries.NAMES) -> dict[str, Path]:
+    """These programs of the control plane, and whatever else of it is there, by name. Raises NoBinaries."""
     found = binaries.find()
-    if not binaries.missing(found):
+    if not binaries.missing(found, wanted):
         return found
     cache = binaries.cache_folder(os.environ, binaries.system())
     with _only_one(cache, progress):
-        return _complete(cache, progress)
+        return _complete(cache, progress, wanted)
 
 
-def _complete(cache: Path, progress: Progress) -> dict[str, Path]:
-    missing = binaries.missing(binaries.find())
+def _complete(cache: Path, progress: Progress, wanted: Collection[str]) -> dict[str, Path]:
+    missing = binaries.missing(binaries.find(), wanted)
     if missing:
         progress.say(f"The control plane needs {', '.join(missing)}. What is fetched now is kept in {cache}")
     refused = []
     for way in (_download, _build):
-        missing = binaries.missing(binaries.find())
+        missing = binaries.missing(binaries.find(), wanted)
         if not missing:
             break
         try:
@@ -81,7 +82,7 @@ def _complete(cache: Path, progress: Progress) -> dict[str, Path]:
             refused.append(str(cause))
             progress.say(f"  {cause}")
     found = binaries.find()
-    if left := binaries.missing(found):
+    if left := binaries.missing(found, wanted):
         raise NoBinaries(ways_out(left, refused, cache))
     return found
 
