@@ -52,6 +52,6 @@ image: ## build the container image: make image BASE_IMAGE=<an image with Python
 
 lock: ## pin the dependencies again, with hashes (needs uv)
 	@pin() { uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --upgrade --generate-hashes \
-	  --no-emit-index-url --no-header --no-annotate "$$@"; }; \
+	  --no-header --no-annotate "$$@"; }; \
 	pin --output-file $(LOCKS)/runtime.txt && \
 	pin --extra dev --constraints $(LOCKS)/runtime.txt --output-file $(LOCKS)/development.txt
