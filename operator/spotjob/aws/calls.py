@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any
+from operator import methodcaller
+from typing import Any, TypeVar
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -28,22 +28,36 @@ from spotjob.core.states import Reason
 Raw = Mapping[str, Any]
 """An answer as boto3 gives it. It lives for one line."""
 
+_T = TypeVar("_T")
+
 MOST_PAGES = 1000
 """A listing that does not end by then is an error, never a short listing."""
 
 
-class Calls:
+class Threads:
     """One boto3 client with threads of its own."""
 
     def __init__(self, client: Any, threads: int, name: str) -> None:
         self._client = client
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+
+    async def run(self, method: Callable[[Any], _T]) -> _T:
+        """`method` of the client, on one of the threads. Raises botocore's errors."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, method, self._client)
+
+    def close(self) -> None:
+        """Wait for the calls that are under way and close the connections."""
+        self._pool.shutdown(cancel_futures=True)
+        self._client.close()
+
+
+class Calls(Threads):
+    """Calls of EC2 and SSM, with the errors of the port Ec2."""
 
     async def call(self, operation: str, **request: Any) -> Raw:
         """One call of a client method, such as describe_instances. Raises Ec2Error, Ec2Unanswered."""
-        method = partial(getattr(self._client, operation), **request)
         try:
-            answer: Raw = await asyncio.get_running_loop().run_in_executor(self._threads, method)
+            answer: Raw = await self.run(methodcaller(operation, **request))
         except ClientError as error:
             raise _named(error) from error
         except ParamValidationError as error:
@@ -53,11 +67,6 @@ class Calls:
         except (BotoCoreError, ResponseParserError) as error:
             raise Ec2Unanswered(f"{operation}: {error}") from error
         return answer
-
-    def close(self) -> None:
-        """Wait for the calls that are under way and close the connections."""
-        self._threads.shutdown(cancel_futures=True)
-        self._client.close()
 
 
 async def pages(call: Callable[..., Awaitable[Raw]], **request: Any) -> AsyncIterator[Raw]:
