@@ -1,27 +1,45 @@
-"""One real control plane for the whole test session, started when the first test asks for it."""
+"""One real control plane and one whole platform for the test session, each started when a test first asks for it."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from spotjob.local import control_plane as control_planes
 from spotjob.local import probes, provision
 from spotjob.local.control_plane import ControlPlane
+from spotjob.local.laptop import Platform
 from spotjob.local.processes import Processes
 from spotjob.local.progress import Progress
 
 ROOT = Path(__file__).parents[1]
 
 
+def pytest_configure() -> None:
+    """SIGTERM, as `timeout` sends it, ends the session like Ctrl-C: fixtures still stop what they started."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+def control_plane_programs(pytestconfig: pytest.Config) -> dict[str, Path]:
+    """The programs of the control plane; when they must be built first, that is shown as it goes on."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        return provision.obtain(Progress())
+
+
+@pytest.fixture(scope="session")
+def control_plane(
+    tmp_path_factory: pytest.TempPathFactory, control_plane_programs: dict[str, Path]
+) -> Iterator[ControlPlane]:
     """etcd, kube-apiserver and kube-controller-manager, with RBAC; the caller is their administrator."""
     processes = Processes(tmp_path_factory.mktemp("platform"))
     try:
-        yield control_planes.start(processes, provision.obtain(Progress()), control_planes.Ports(*probes.free_ports(3)))
+        yield control_planes.start(processes, control_plane_programs, control_planes.Ports(*probes.free_ports(3)))
     finally:
         processes.stop(control_planes.PROCESSES, grace_seconds=0)
         processes.sweep()
@@ -32,3 +50,14 @@ def crds(control_plane: ControlPlane) -> None:
     """The kinds of crds/*.yaml are served."""
     applied = control_plane.kubectl("apply", "--server-side", "-k", str(ROOT / "crds"), "-o", "name").stdout.split()
     control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", *applied)
+
+
+@pytest.fixture(scope="session")
+def laptop(tmp_path_factory: pytest.TempPathFactory, control_plane_programs: dict[str, Path]) -> Iterator[Platform]:
+    """The whole local platform under the rights of deploy/base. Tests that share it leave no job behind."""
+    platform = Platform(tmp_path_factory.mktemp("laptop"), Progress(Console(quiet=True)))
+    try:
+        platform.up()
+        yield platform
+    finally:
+        platform.down()

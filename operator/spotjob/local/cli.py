@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -159,7 +160,8 @@ def _plain_errors() -> Iterator[None]:
 
 def _again(command: str, state: Path | None) -> str:
     """The command line of another of these commands, for the same platform."""
-    return f"spotjob local {command}" + (f" --state {shlex.quote(str(state))}" if state else "")
+    program = "spotjob" if shutil.which("spotjob") else shlex.quote(sys.argv[0])
+    return f"{program} local {command}" + (f" --state {shlex.quote(str(state))}" if state else "")
 
 
 def _kubectl_folder(layout: Layout) -> str | None:

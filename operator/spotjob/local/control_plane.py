@@ -205,7 +205,8 @@ def _wait_ready(processes: Processes, plane: ControlPlane, names: tuple[str, ...
     def ready() -> bool:
         for name in names:
             if not processes.alive(name):
-                raise probes.NotReady(f"{name} ended; its last lines:\n{processes.last_lines(name)}")
+                log = processes.log_file(name)
+                raise probes.NotReady(f"{name} ended; last lines of {log}:\n{processes.last_lines(name)}")
         return plane.ca_file.exists() and probes.answers(
             f"{plane.url}/readyz", token=plane.admin_token, ca_file=plane.ca_file
         )

@@ -150,7 +150,8 @@ class Platform:
     def _wait_ready(self, part: str, layout: Layout) -> None:
         def ready() -> bool:
             if not self.processes.alive(part):
-                raise probes.NotReady(f"{part} ended; its last lines:\n{self.processes.last_lines(part)}")
+                log = self.processes.log_file(part)
+                raise probes.NotReady(f"{part} ended; last lines of {log}:\n{self.processes.last_lines(part)}")
             return probes.answers(layout.ready_url(part))
 
         probes.wait_until(ready, _READY_SECONDS, f"{part} (log: {self.processes.log_file(part)})")
