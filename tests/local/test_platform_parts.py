@@ -112,7 +112,7 @@ def test_the_ports_are_all_different() -> None:
 
 
 def test_a_layout_is_read_back_as_it_was_written(tmp_path: Path) -> None:
-    made = layout.with_test_image(a_layout(tmp_path), "127.0.0.1:5000/spotjob-test:1")
+    made = layout.save(a_layout(tmp_path, boot_seconds=0.5, rights="split"))
     assert layout.load(tmp_path) == made
     layout.forget(tmp_path)
     assert layout.load(tmp_path) is None
@@ -143,7 +143,7 @@ def test_env_survives_a_shell_whatever_is_in_the_state_folders_name(tmp_path: Pa
 
 
 def test_env_names_everything_that_a_users_tools_need(tmp_path: Path) -> None:
-    layout.save(a_layout(tmp_path, test_image="127.0.0.1:5000/spotjob-test:1"))
+    layout.save(a_layout(tmp_path))
     names = {line.split()[1].split("=")[0] for line in local("env", state=tmp_path)[1].splitlines()}
     assert names >= {
         "KUBECONFIG",

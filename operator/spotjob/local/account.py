@@ -11,6 +11,7 @@ from spotjob.local import probes
 from spotjob.local.errors import LocalError
 
 _DEAD = "terminated"
+_ANSWER_SECONDS = 30.0  # the server loads moto when the first question needs it
 
 
 class AwsServerRefused(LocalError):
@@ -24,7 +25,7 @@ def network(aws_url: str) -> Mapping[str, Any]:
 
 
 def instances_alive(aws_url: str) -> Sequence[Mapping[str, Any]]:
-    """Every instance that is not terminated: instanceId, state and more."""
+    """Every instance that is not terminated: id, state, type, zone and more."""
     return [instance for instance in _call("GET", f"{aws_url}/_spotjob/instances") if instance["state"] != _DEAD]
 
 
@@ -41,7 +42,7 @@ def interrupt(aws_url: str, instance_id: str, warning_seconds: int) -> None:
 
 def _call(method: str, url: str, body: Mapping[str, Any] | None = None) -> Any:
     try:
-        status, answer = probes.send(method, url, body)
+        status, answer = probes.send(method, url, body, timeout_seconds=_ANSWER_SECONDS)
     except (OSError, http.client.HTTPException) as error:
         raise AwsServerRefused(f"the AWS server does not answer ({error}): spotjob local status") from error
     if status >= 300:

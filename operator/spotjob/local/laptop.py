@@ -86,10 +86,6 @@ class Platform:
                     self._start_control_plane(layout)
             self._await(AWS, layout, "simulated AWS")
             self._await(REGISTRY, layout, "image registry")
-            with self._progress.step("test image"):
-                from spotjob.local import images
-
-                layout = layouts.with_test_image(layout, images.ensure_test_image(layout.registry))
             with self._progress.step("kinds, rights and the default SpotJobClass"):
                 self._fill(layout)
             for part in (OPERATOR, API):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from spotjob.local import control_plane, kubeconfig, probes
+from spotjob.local import control_plane, kubeconfig, probes, registry
 
 REGISTRY, AWS, OPERATOR, API = "registry", "aws-server", "operator", "api"
 OWN_PARTS = (REGISTRY, AWS, OPERATOR, API)
@@ -39,8 +39,6 @@ class Layout:
     rights: Rights = "base"
     boot_seconds: float | None = None
     """How long a simulated instance boots; None means the simulator's own default."""
-    test_image: str = ""
-    """Reference of the image that the examples use, once the registry holds it."""
 
     @property
     def own_control_plane(self) -> bool:
@@ -72,6 +70,11 @@ class Layout:
     def registry(self) -> str:
         """Host and port, as an image reference begins with them."""
         return f"127.0.0.1:{self.ports['registry']}"
+
+    @property
+    def test_image(self) -> str:
+        """The image that the examples use."""
+        return f"{self.registry}/{registry.REPOSITORY}:{registry.TAG}"
 
     @property
     def aws_url(self) -> str:
@@ -128,10 +131,6 @@ def load(state: Path) -> Layout | None:
 def save(layout: Layout) -> Layout:
     kubeconfig.write_private(_file(layout.folder), json.dumps(asdict(layout), indent=1))
     return layout
-
-
-def with_test_image(layout: Layout, reference: str) -> Layout:
-    return save(replace(layout, test_image=reference))
 
 
 def forget(state: Path) -> None:
