@@ -181,11 +181,10 @@ class Platform:
         if not self.state.is_dir():
             return
         with self._alone():
-            self.processes.stop((OPERATOR, API))
+            # The cluster and its jobs are thrown away, so whatever works on them need not end well.
+            self.processes.stop((OPERATOR, API, *control_plane.PROCESSES), grace_seconds=0)
             # Simulated instances get the time to stop their containers.
             self.processes.stop((AWS, REGISTRY))
-            # Their data is thrown away: nothing to wait for.
-            self.processes.stop(control_plane.PROCESSES, grace_seconds=0)
             self.processes.sweep()
             containers.remove_all(self.state)
             for name in _RUN_FOLDERS:
