@@ -57,7 +57,7 @@ class BotoAws:
         if region not in self._regions:
             # A launch is repeated by the launcher, which knows what it has asked for; a look is repeated by botocore.
             launches = self._calls("ec2", region, attempts=1, read_seconds=CREATE_FLEET_SECONDS)
-            looks, ssm = self._calls("ec2", region, attempts=4), self._calls("ssm", region, attempts=4)
+            looks, ssm = self._calls("ec2", region, attempts=3), self._calls("ssm", region, attempts=3)
             self._regions[region] = BotoEc2(region, launches, looks, ssm, self._clock)
         return self._regions[region]
 

@@ -1,0 +1,76 @@
+"""The local AWS server in this process, and boto3 pointed at it through the environment, as in a pod."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from spotjob.aws.calls import Calls
+from spotjob.aws.clients import Session
+from spotjob.aws.ec2 import BotoEc2
+from spotjob.local.aws_server import AwsServer
+from spotjob.local.ec2 import CapacityRule, Simulator, Timing
+from spotjob.local.machines import NoMachines
+from tests.aws.clock import ManualClock
+
+REGION = "us-east-1"
+
+
+@pytest.fixture(scope="package")
+def server() -> Iterator[AwsServer]:
+    server = AwsServer(lambda _: NoMachines(), region=REGION, timing=Timing(boot_seconds=0, shutdown_seconds=0))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="package")
+def session(server: AwsServer) -> Iterator[Session]:
+    """boto3 finds the server through the environment, as it does in a pod."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in {
+            "AWS_ENDPOINT_URL": server.url,
+            "AWS_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": "/dev/null",
+            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        }.items():
+            environment.setenv(name, value)
+        yield Session()
+
+
+@pytest.fixture
+def simulator(server: AwsServer) -> Iterator[Simulator]:
+    """The levers. Every pool is full and no fault is on order, before and after."""
+    with server.centre.open() as ec2:
+        ec2.faults.clear()
+        ec2.calls.clear()
+    yield ec2
+    with server.centre.open() as ec2:
+        ec2.faults.clear()
+        ec2.set_capacity(CapacityRule())
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture(scope="package")
+def region(session: Session) -> Iterator[Callable[[ManualClock], BotoEc2]]:
+    """Makes the port Ec2 anew, with nothing remembered, on clients that are shared: those take a second to make."""
+    launches = Calls(session.client("ec2", REGION, attempts=1), 8, "launches")
+    looks, ssm = (Calls(session.client(service, REGION, attempts=3), 8, service) for service in ("ec2", "ssm"))
+    yield lambda clock: BotoEc2(REGION, launches, looks, ssm, clock)
+    for calls in (launches, looks, ssm):
+        calls.close()
+
+
+@pytest.fixture
+def cluster_uid() -> str:
+    """A cluster of its own for every test, so that they share an account without meeting."""
+    return f"uid-{uuid.uuid4()}"
