@@ -48,6 +48,9 @@ class Fleet:
         """Ask for `count` instances. When `desperate`, pools that had none lately are asked too."""
         available = self._unavailable.without(order.pools, self._clock.now())
         pools = order.pools if desperate and not available else available
+        if not pools and self._unavailable.hopeless(order.pools, self._clock.now()):
+            message = "EC2 supports none of the admissible instance types in these zones with this AMI"
+            return Answer((), (Fault("Unsupported", message, Reason.LAUNCH_REJECTED),), False)
         if not pools:
             message = "every admissible capacity pool had no instance within the last minutes"
             return Answer((), (Fault("InsufficientInstanceCapacity", message, Reason.INSUFFICIENT_CAPACITY),), False)

@@ -12,7 +12,8 @@ import random
 import secrets
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -76,14 +77,14 @@ async def _main(settings: Settings) -> None:
             window_seconds=settings.launch_window_seconds,
         )
         lease = Lease(kube, clock, _identity(settings), settings.lease_seconds)
-        runtime = Runtime(settings, kube, make_aws(), await _table(settings), lease, clock, cluster)
+        runtime = Runtime(settings, kube, make_aws(clock), _table(settings), lease, clock, cluster)
         await _serve(settings, runtime)
 
 
-async def _table(settings: Settings) -> Table | None:
+def _table(settings: Settings) -> Callable[[], Awaitable[Table]] | None:
     if not settings.mirror_table:
         return None
-    return await open_table(settings.mirror_region, settings.mirror_table, create=settings.mirror_create_table)
+    return partial(open_table, settings.mirror_region, settings.mirror_table, create=settings.mirror_create_table)
 
 
 def _identity(settings: Settings) -> str:

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 
 from spotjob.controller.fleet import Answer, Fleet
@@ -165,7 +164,7 @@ class Launcher:
 
     def _assign(self, order: Order, answer: Answer, waiting: list[str]) -> list[str]:
         for instance in answer.instances:
-            self._ledger.saw(replace(instance, shape=order.shape, job_class=order.job_class.name))
+            self._ledger.saw(instance)
         if answer.instances:
             del self._troubles[order.shape]
         for key, instance in zip(waiting, answer.instances, strict=False):

@@ -68,7 +68,8 @@ class Lease:
 
     async def _try_bounded(self) -> None:
         try:
-            await asyncio.wait_for(self._try(), timeout=self._seconds / 3)
+            async with asyncio.timeout(self._seconds / 3):  # wait_for of 3.11 may swallow a cancellation
+                await self._try()
         except (Conflict, TimeoutError, Unanswered) as error:
             log.debug("lease not renewed: %r", error)
         except KubeError as error:

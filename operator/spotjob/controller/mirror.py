@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 WORKERS = 4
 RETRY_FIRST_SECONDS = 1.0
 RETRY_LONGEST_SECONDS = 60.0
+REOPEN_SECONDS = 15.0
 
 
 class Mirror:
@@ -26,7 +27,7 @@ class Mirror:
 
     def __init__(
         self,
-        table: Table | None,
+        open_table: Callable[[], Awaitable[Table]] | None,
         store: Store,
         clock: Clock,
         lease: Lease,
@@ -34,7 +35,7 @@ class Mirror:
         patience_seconds: float,
         ttl_days: int,
     ) -> None:
-        self._table, self._store, self._clock, self._lease = table, store, clock, lease
+        self._open, self._store, self._clock, self._lease = open_table, store, clock, lease
         self._enqueue = enqueue
         self._patience = timedelta(seconds=patience_seconds)
         self._ttl = timedelta(days=ttl_days)
@@ -46,22 +47,32 @@ class Mirror:
 
     def add(self, key: str) -> None:
         """This job's status was persisted anew."""
-        if self._table is not None and key not in self._waiting:
+        if self._open is not None and key not in self._waiting:
             self._waiting[key] = None
             self._more.release()
 
     def holds(self, job: SpotJob) -> bool:
         """The table shows this job as it is, or there is no table, or it was waited for long enough."""
-        if self._table is None or self._written.get(job.metadata.uid) == content(job):
+        if self._open is None or self._written.get(job.metadata.uid) == content(job):
             return True
         since = job.status.completion_time
         return since is not None and self._clock.now() - since >= self._patience
 
     async def run(self) -> None:
-        """Until cancelled."""
-        if self._table is None:
+        """Until cancelled. A table that cannot be opened is tried again; jobs go on meanwhile."""
+        if self._open is None:
             return
-        await asyncio.gather(*(self._work(self._table) for _ in range(WORKERS)))
+        table = await self._opened(self._open)
+        await self._resync(table)
+        await asyncio.gather(*(self._work(table) for _ in range(WORKERS)))
+
+    async def _opened(self, open_table: Callable[[], Awaitable[Table]]) -> Table:
+        while True:
+            try:
+                return await open_table()
+            except Exception as error:  # no trouble of the table may stop a job
+                log.error("jobs are not mirrored: %s", error)
+                await self._clock.sleep(REOPEN_SECONDS)
 
     async def _work(self, table: Table) -> None:
         while True:
@@ -99,7 +110,7 @@ class Mirror:
     def gone(self, job: SpotJob) -> None:
         """The object was deleted. An item that does not show a verdict is closed."""
         self._written.pop(job.metadata.uid, None)
-        if self._table is not None and not job.finished and job.status.phase is not None:
+        if self._open is not None and not job.finished and job.status.phase is not None:
             self._orphans[job.metadata.uid] = job
             self._more.release()
 
@@ -111,16 +122,14 @@ class Mirror:
         except Exception as error:  # resync at the next start closes it
             log.warning("%s (%s) is deleted and its item is not closed yet: %s", job.key, uid, error)
 
-    async def resync(self) -> None:
+    async def _resync(self, table: Table) -> None:
         """At start: write every job, and close the items whose object is gone."""
-        if self._table is None:
-            return
         for job in self._store.jobs():
             self.add(job.key)
         known = {job.metadata.uid for job in self._store.jobs()}
         try:
-            for open_item in await self._table.open_items():
-                if open_item["id"] not in known:
-                    await self._table.put(closed(open_item, self._clock.now(), self._ttl))
+            for open_item in await table.open_items():
+                if open_item["id"] not in known and self._lease.leading():
+                    await table.put(closed(open_item, self._clock.now(), self._ttl))
         except Exception as error:  # the next start tries again
             log.warning("the table could not be resynced: %s", error)

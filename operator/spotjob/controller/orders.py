@@ -17,8 +17,6 @@ from spotjob.core.states import CapacityType, Obstacle, Pool, Reason
 
 CLASS_RETRY = timedelta(seconds=30)
 LABELS_KEPT = timedelta(seconds=60)
-CLASS_TAG = "spotjob.class"
-"""On instances: the class whose maxConcurrent they count against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ class Orders:
         pools = admissible(job.spec, job_class.spec, place, capacity_type)
         if isinstance(pools, Refused):
             return Obstacle(Reason.LAUNCH_REJECTED, pools.message, retry_at=None)
-        tags = {**plan.tags_of(job_class, self._cluster.name, self._cluster.uid), CLASS_TAG: job_class.name}
+        tags = plan.tags_of(job_class, self._cluster.name, self._cluster.uid)
         try:
             user_data = self._user_data(job_class)
         except ValueError as error:
@@ -92,8 +90,7 @@ class Orders:
             user_data=user_data,
             user_data_key=self._user_data_key(job_class),
             capacity_type=capacity_type,
-            cluster_name=self._cluster.name,
-            cluster_uid=self._cluster.uid,
+            tags=tags,
         )
         disk = plan.larger_disk(job.spec, job_class.spec, place)
         shape = plan.shape_of(template.name, pools, capacity_type, disk)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -40,7 +40,7 @@ class Runtime:
         settings: Settings,
         kube: Kubernetes,
         aws: Aws,
-        table: Table | None,
+        open_table: Callable[[], Awaitable[Table]] | None,
         lease: Lease,
         clock: Clock,
         cluster: Cluster,
@@ -51,7 +51,7 @@ class Runtime:
         self._ledger = Ledger(timedelta(seconds=settings.launch_window_seconds))
         self._terminator = Terminator(aws, self._ledger, clock, lease, self._instance_changed)
         self._mirror = Mirror(
-            table,
+            open_table,
             self.store,
             clock,
             lease,
@@ -187,7 +187,6 @@ class Runtime:
             except (KubeError, Unanswered) as error:
                 log.warning("cannot list the SpotJobs yet: %s", error)
             await self._clock.sleep(START_RETRY_SECONDS)
-        await self._mirror.resync()
         for job in self.store.jobs():
             self._queue.add(job.key)
 

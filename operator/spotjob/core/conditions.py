@@ -63,7 +63,7 @@ def _apply(job: SpotJob, change: Change, now: datetime) -> SpotJobStatus:
         case Verdict():
             return _verdict(job.status, change, now)
         case Terminated():
-            return _terminated(job.status)
+            return _terminated(job.status, change)
 
 
 def _set(status: SpotJobStatus, *, reason: Reason, message: str, **fields: Any) -> SpotJobStatus:
@@ -161,10 +161,16 @@ def _verdict(status: SpotJobStatus, change: Verdict, now: datetime) -> SpotJobSt
     return _set(status, reason=change.reason, message=change.message, completion_time=now, waiting_since=None)
 
 
-def _terminated(status: SpotJobStatus) -> SpotJobStatus:
+def _terminated(status: SpotJobStatus, change: Terminated) -> SpotJobStatus:
     if status.phase is None or not status.phase.finished:
         return status
-    return status.model_copy(update={"phase": status.phase.once_terminated})
+    status = status.model_copy(update={"phase": status.phase.once_terminated})
+    if not status.attempts or not change.spot_instance_request_id:
+        return status
+    request_id = change.spot_instance_request_id
+    return _current(status, spot_instance_request_id=request_id).model_copy(
+        update={"spot_instance_request_id": request_id}
+    )
 
 
 # ---- conditions ---------------------------------------------------------------------------------------------------

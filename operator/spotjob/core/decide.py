@@ -76,7 +76,8 @@ def _wind_up(job: SpotJob, observed: Observed) -> Decision:
     if not _silent(job, observed):
         return Decision(terminate=_to_terminate(job, observed))
     if not job.status.phase.terminated:
-        return Decision(change=Terminated())
+        last = observed.instances[-1] if observed.instances else None
+        return Decision(change=Terminated(last.spot_instance_request_id if last else ""))
     return Decision(release=observed.mirrored)
 
 

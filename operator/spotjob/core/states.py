@@ -411,6 +411,9 @@ class Verdict:
 class Terminated:
     """The verdict was known, and now no instance remains."""
 
+    spot_instance_request_id: str = ""
+    """Of the last instance: CreateFleet does not answer it, so the bind could not write it."""
+
 
 Change = Waiting | Bound | Claimed | Started | Noticed | CalledBack | Ended | Verdict | Terminated
 

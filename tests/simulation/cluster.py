@@ -1,0 +1,158 @@
+"""An API server in memory: resourceVersions, 409, finalizers, and a watch. Implements ports.Kubernetes and Leases."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from spotjob.core.ports import Conflict, NotFound
+from spotjob.core.resources import FINALIZER, SpotJob, SpotJobClass
+
+
+class Cluster:
+    """What etcd holds, and who watches it."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.classes: list[SpotJobClass] = []
+        self.leases: dict[str, dict[str, Any]] = {}
+        self.events: list[tuple[str, str]] = []
+        self.writes: Counter[str] = Counter()
+        """Writes by job key, after its creation."""
+        self.watchers: list[Callable[[str, SpotJob], None]] = []
+        self._revision = 0
+
+    # ---- what people do ----
+
+    def apply(self, name: str, **spec: Any) -> str:
+        """Create a SpotJob; returns its key."""
+        key = f"batch/{name}"
+        metadata = {"name": name, "namespace": "batch", "uid": f"uid-of-{name}", "generation": 1, "finalizers": []}
+        self.jobs[key] = {"metadata": metadata, "spec": {"image": "busybox:1", **spec}, "status": {}}
+        self._changed(key)
+        return key
+
+    def delete(self, key: str) -> None:
+        raw = self.jobs[key]
+        if raw["metadata"]["finalizers"]:
+            raw["metadata"]["deletionTimestamp"] = "2026-11-22T02:00:00Z"
+            self._changed(key)
+        else:
+            self._gone(key)
+
+    def suspend(self, key: str, suspend: bool) -> None:
+        self.jobs[key]["spec"]["suspend"] = suspend
+        self.jobs[key]["metadata"]["generation"] += 1
+        self._changed(key)
+
+    def job(self, key: str) -> SpotJob:
+        return SpotJob.model_validate(self.jobs[key])
+
+    def phases(self) -> Counter[str]:
+        return Counter(str(raw["status"].get("phase")) for raw in self.jobs.values())
+
+    # ---- storage ----
+
+    def _changed(self, key: str) -> None:
+        self._revision += 1
+        self.jobs[key]["metadata"]["resourceVersion"] = str(self._revision)
+        self._tell("MODIFIED", self.job(key))
+
+    def _gone(self, key: str) -> None:
+        self._tell("DELETED", self.job(key))
+        del self.jobs[key]
+
+    def _tell(self, kind: str, job: SpotJob) -> None:
+        loop = asyncio.get_running_loop()
+        for watcher in self.watchers:
+            loop.call_later(0.01, watcher, kind, job)
+
+    def _checked(self, job: SpotJob) -> dict[str, Any]:
+        raw = self.jobs.get(job.key)
+        if raw is None or raw["metadata"]["uid"] != job.metadata.uid:
+            raise NotFound(404, f"{job.key} not found")
+        if raw["metadata"]["resourceVersion"] != job.metadata.resource_version:
+            raise Conflict(409, f"{job.key} has changed")
+        self.writes[job.key] += 1
+        return raw
+
+    # ---- ports.Kubernetes ----
+
+    async def list_jobs(self) -> Sequence[SpotJob]:
+        return [self.job(key) for key in self.jobs]
+
+    async def list_classes(self) -> Sequence[SpotJobClass]:
+        return self.classes
+
+    async def get_job(self, namespace: str, name: str) -> SpotJob:
+        if f"{namespace}/{name}" not in self.jobs:
+            raise NotFound(404, f"{name} not found")
+        return self.job(f"{namespace}/{name}")
+
+    async def write_status(self, job: SpotJob, status: Mapping[str, Any]) -> SpotJob:
+        await asyncio.sleep(0.005)
+        raw = self._checked(job)
+        raw["status"] = merge(raw["status"], json.loads(json.dumps(status)))
+        self._changed(job.key)
+        return self.job(job.key)
+
+    async def add_finalizer(self, job: SpotJob) -> SpotJob:
+        self._checked(job)["metadata"]["finalizers"] = [*job.metadata.finalizers, FINALIZER]
+        self._changed(job.key)
+        return self.job(job.key)
+
+    async def remove_finalizer(self, job: SpotJob) -> SpotJob | None:
+        raw = self._checked(job)
+        raw["metadata"]["finalizers"] = [f for f in job.metadata.finalizers if f != FINALIZER]
+        if job.deleting and not raw["metadata"]["finalizers"]:
+            self._gone(job.key)
+            return None
+        self._changed(job.key)
+        return self.job(job.key)
+
+    async def delete_job(self, job: SpotJob) -> None:
+        self.delete(job.key)
+
+    async def namespace_labels(self, namespace: str) -> Mapping[str, str]:
+        return {"kubernetes.io/metadata.name": namespace}
+
+    async def record_event(self, job: SpotJob, reason: str, message: str, warning: bool = False) -> None:
+        self.events.append((job.key, reason))
+
+    # ---- lease.Leases ----
+
+    async def get_lease(self, name: str) -> Mapping[str, Any]:
+        if name not in self.leases:
+            raise NotFound(404, f"lease {name} not found")
+        return json.loads(json.dumps(self.leases[name]))  # type: ignore[no-any-return]
+
+    async def create_lease(self, lease: Mapping[str, Any]) -> Mapping[str, Any]:
+        return self._put_lease(lease)
+
+    async def update_lease(self, lease: Mapping[str, Any]) -> Mapping[str, Any]:
+        known = self.leases[lease["metadata"]["name"]]
+        if known["metadata"]["resourceVersion"] != lease["metadata"]["resourceVersion"]:
+            raise Conflict(409, "the lease has changed")
+        return self._put_lease(lease)
+
+    def _put_lease(self, lease: Mapping[str, Any]) -> Mapping[str, Any]:
+        self._revision += 1
+        metadata = {**lease["metadata"], "resourceVersion": str(self._revision)}
+        self.leases[metadata["name"]] = {**lease, "metadata": metadata}
+        return self.leases[metadata["name"]]
+
+
+def merge(target: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """RFC 7396."""
+    merged = dict(target)
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        elif isinstance(value, dict):
+            merged[name] = merge(merged.get(name) or {}, value)
+        else:
+            merged[name] = value
+    return merged

@@ -1,0 +1,284 @@
+"""The real controller in one process with the simulated EC2, an API server in memory and agents that are coroutines.
+
+async with World() as world:
+    world.cluster.apply("night")
+    await world.until(lambda: world.cluster.phases()["TerminatedOK"] == 1)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from spotjob.aws.calls import Raw
+from spotjob.aws.ec2 import BotoEc2
+from spotjob.aws.errors import SERVER, fault_from
+from spotjob.controller.lease import Lease
+from spotjob.controller.orders import Cluster as Identity
+from spotjob.controller.runtime import Runtime
+from spotjob.core import claims, reports
+from spotjob.core.conditions import merge_patch, next_status
+from spotjob.core.contract import ClaimRequest, Report
+from spotjob.core.ports import Conflict, Ec2Error, Ec2Unanswered, InstanceType, NotFound, Place, Subnet
+from spotjob.core.resources import SpotJob, SpotJobClass
+from spotjob.core.states import Change, InstanceState
+from spotjob.local.ec2 import Simulator, Timing
+from spotjob.settings import Settings
+from tests.simulation.cluster import Cluster
+
+START = datetime(2026, 11, 22, 2, 0, 0, tzinfo=UTC)
+ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
+TYPES = tuple(
+    InstanceType(name, 2, 8192, 0, frozenset({"amd64"}), current_generation=True, spot=True)
+    for name in ("c6i.large", "m6i.large", "m6a.large")
+)
+PLACE = Place(
+    image_id="ami-1",
+    subnets=tuple(Subnet(f"subnet-{n}", zone) for n, zone in enumerate(ZONES)),
+    instance_types=TYPES,
+    offered=frozenset((t.name, zone) for t in TYPES for zone in ZONES),
+)
+CLASS = SpotJobClass.model_validate(
+    {
+        "metadata": {
+            "name": "default",
+            "uid": "uid-of-default",
+            "resourceVersion": "1",
+            "annotations": {"spotjob.dev/is-default-class": "true"},
+        },
+        "spec": {
+            "region": "us-east-1",
+            "subnets": {"ids": ["subnet-0"]},
+            "securityGroups": ["sg-1"],
+            "apiURL": "http://127.0.0.1:8080",
+            "maxConcurrent": 1000,
+        },
+    }
+)
+
+
+class LoopClock:
+    """ports.Clock on the event loop's (virtual) time; chance is a counter."""
+
+    def __init__(self) -> None:
+        self._tokens = itertools.count(1)
+
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self.monotonic())
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def token(self) -> str:
+        return f"{next(self._tokens):032x}"
+
+
+class SimulatedCalls:
+    """Stands where boto3 does (aws.calls.Calls), and asks the simulator."""
+
+    def __init__(self, ec2: Simulator, clock: LoopClock) -> None:
+        self._ec2, self._clock = ec2, clock
+
+    async def call(self, operation: str, **request: Any) -> Raw:
+        await asyncio.sleep(0.05)
+        self._ec2.advance(self._clock.now())
+        reply = self._ec2.serve("".join(word.title() for word in operation.split("_")), request)
+        await asyncio.sleep(reply.delay_seconds)
+        if reply.lost:
+            raise Ec2Unanswered(f"{operation}: the connection broke")
+        if reply.error is not None:
+            if reply.error.code in SERVER:
+                raise Ec2Unanswered(f"{reply.error.code}: {reply.error.message}")
+            raise Ec2Error(fault_from(reply.error.code, reply.error.message))
+        return reply.answer or {}
+
+
+class SimulatedEc2(BotoEc2):
+    """The product's own EC2 adapter, on the simulator; every class resolves to the same place."""
+
+    def __init__(self, ec2: Simulator, clock: LoopClock) -> None:
+        calls = SimulatedCalls(ec2, clock)
+        super().__init__("us-east-1", calls, calls, calls, clock)  # type: ignore[arg-type]
+
+    async def place(self, job_class: SpotJobClass) -> Place:
+        return PLACE
+
+
+class SimulatedAws:
+    """ports.Aws with one region."""
+
+    def __init__(self, ec2: Simulator, clock: LoopClock) -> None:
+        self._one = SimulatedEc2(ec2, clock)
+
+    def ec2(self, region: str) -> SimulatedEc2:
+        assert region == "us-east-1"
+        return self._one
+
+
+class MemoryTable:
+    """ports.Table."""
+
+    def __init__(self) -> None:
+        self.items: dict[str, dict[str, Any]] = {}
+        self.down = False
+
+    async def open(self) -> MemoryTable:
+        if self.down:
+            raise ConnectionError("no table")
+        return self
+
+    async def put(self, item: Mapping[str, Any]) -> bool:
+        if self.down:
+            raise ConnectionError("no table")
+        known = self.items.get(item["id"])
+        if known is not None and known["version"] >= item["version"]:
+            return False
+        self.items[item["id"]] = dict(item)
+        return True
+
+    async def get(self, item_id: str) -> Mapping[str, Any] | None:
+        return self.items.get(item_id)
+
+    async def open_items(self) -> list[Mapping[str, Any]]:
+        return [i for i in self.items.values() if not i["jobStatus"].startswith("Terminated")]
+
+
+class World:
+    """Everything, on one virtual clock."""
+
+    def __init__(self, run_seconds: float = 5, exit_code: int = 0, timing: Timing | None = None, **settings: Any):
+        self.clock = LoopClock()
+        self.cluster = Cluster()
+        self.cluster.classes.append(CLASS)
+        self.ec2 = Simulator(START, 1, timing=timing or Timing(boot_seconds=20, shutdown_seconds=10))
+        self.table = MemoryTable()
+        self.runs: Counter[str] = Counter()
+        """Containers started, by job key."""
+        self.run_seconds, self.exit_code = run_seconds, exit_code
+        self.agents_work = True
+        self._settings = Settings(poll_seconds=5, **settings)
+        self._operators: list[asyncio.Task[None]] = []
+        self._agents: dict[str, asyncio.Task[None]] = {}
+
+    async def __aenter__(self) -> World:
+        self._nature = asyncio.create_task(self._let_time_pass())
+        self.start_operator()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        tasks = [self._nature, *self._operators, *self._agents.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ---- operators ----
+
+    def start_operator(self) -> Runtime:
+        lease = Lease(self.cluster, self.clock, f"operator-{len(self._operators)}", self._settings.lease_seconds)
+        identity = Identity("test", "uid-of-kube-system", "print()", "token", self._settings.launch_window_seconds)
+        runtime = Runtime(
+            self._settings,
+            self.cluster,
+            SimulatedAws(self.ec2, self.clock),
+            self.table.open,
+            lease,
+            self.clock,
+            identity,
+        )
+
+        def news(kind: str, job: SpotJob) -> None:
+            (runtime.job_deleted if kind == "DELETED" else runtime.job_changed)(job)
+
+        self.cluster.watchers.append(news)
+        self._operators.append(asyncio.create_task(runtime.run()))
+        return runtime
+
+    async def kill_operators(self) -> None:
+        """As kill -9: nothing is given back, nothing is finished."""
+        self.cluster.watchers.clear()
+        leases = {name: dict(lease) for name, lease in self.cluster.leases.items()}
+        for task in self._operators:
+            task.cancel()
+        await asyncio.gather(*self._operators, return_exceptions=True)
+        self.cluster.leases.update(leases)
+
+    # ---- nature ----
+
+    async def _let_time_pass(self) -> None:
+        while True:
+            self.ec2.advance(self.clock.now())
+            for instance in self.ec2.instances():
+                if instance.state is InstanceState.RUNNING and instance.id not in self._agents and self.agents_work:
+                    self._agents[instance.id] = asyncio.create_task(self._agent(instance.id))
+                if instance.id in self._agents and not instance.alive:
+                    self._agents[instance.id].cancel()
+            await asyncio.sleep(0.25)
+
+    async def _agent(self, instance_id: str) -> None:
+        """What agent.py does, in short: claim, run, report, power off."""
+        window = self._settings.launch_window_seconds
+        for _ in range(window):
+            job = next((j for j in await self.cluster.list_jobs() if claims.assignment_for(j, instance_id)), None)
+            if job is not None and await self._claim(job, instance_id):
+                await self._run(job)
+                break
+            await asyncio.sleep(1)
+        self.ec2.advance(self.clock.now())
+        self.ec2.power_off(instance_id)
+
+    async def _claim(self, job: SpotJob, instance_id: str) -> bool:
+        assert job.running is not None
+        request = ClaimRequest(uid=job.metadata.uid, attempt=job.running.number, nonce=f"nonce-of-{instance_id}")
+        decided = claims.claim(job, instance_id, request)
+        return not isinstance(decided, claims.Refused | claims.AlreadyYours) and await self._write(job, decided)
+
+    async def _run(self, job: SpotJob) -> None:
+        self.runs[job.key] += 1
+        started = self.clock.now()
+        await self._report(job, kind="started", at=started)
+        await asyncio.sleep(self.run_seconds)
+        await self._report(
+            job,
+            kind="finished",
+            at=self.clock.now(),
+            finished_as="Exited",
+            exit_code=self.exit_code,
+            started_at=started,
+        )
+
+    async def _report(self, job: SpotJob, **report: Any) -> None:
+        while True:
+            try:
+                known = await self.cluster.get_job(job.metadata.namespace, job.metadata.name)
+            except NotFound:
+                return
+            change = reports.change_for(known, Report(**report), self.clock.now())
+            if change is None or await self._write(known, change):
+                return
+
+    async def _write(self, job: SpotJob, change: Change) -> bool:
+        try:
+            await self.cluster.write_status(job, merge_patch(job.status, next_status(job, change, self.clock.now())))
+        except (Conflict, NotFound):
+            return False
+        return True
+
+    # ---- looking ----
+
+    async def until(self, holds: Callable[[], bool], seconds: float = 900) -> None:
+        """Wait in virtual time; say how things stand if it does not come true."""
+        end = self.clock.monotonic() + seconds
+        while not holds():
+            if self.clock.monotonic() > end:
+                raise AssertionError(f"not within {seconds} s: {self.cluster.phases()}, {self.alive()} alive")
+            await asyncio.sleep(0.25)
+
+    def alive(self) -> int:
+        return sum(1 for i in self.ec2.instances() if i.alive)
