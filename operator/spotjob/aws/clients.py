@@ -1,12 +1,13 @@
 """One boto3 session, and clients that are made once per region.
 
-AWS_ENDPOINT_URL, AWS_REGION, credentials from IRSA, Pod Identity or a profile: all of that is boto3's own, and
-nothing here overrides it. What is set is what boto3 changes between versions or gets wrong for us: retries, timeouts
-and the number of connections.
+AWS_ENDPOINT_URL, credentials from IRSA, Pod Identity or a profile: all of that is boto3's own, and nothing here
+overrides it. What is set is what boto3 changes between versions or has wrong for us: retries, timeouts, the number
+of connections, and AWS_REGION, which every other SDK reads and boto3 does not.
 """
 
 from __future__ import annotations
 
+import os
 from threading import Lock
 from typing import Any
 
@@ -28,7 +29,7 @@ class Session:
     """Makes clients. A boto3 session is not thread-safe while it makes one; the clients are."""
 
     def __init__(self) -> None:
-        self._session: Any = boto3.Session()
+        self._session: Any = boto3.Session(region_name=os.environ.get("AWS_REGION"))
         self._lock = Lock()
 
     def client(self, service: str, region: str, attempts: int, read_seconds: float = 60) -> Any:

@@ -14,7 +14,7 @@ from operator import methodcaller
 from typing import Any
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
-from botocore.exceptions import BotoCoreError, ClientError, WaiterError
+from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, WaiterError
 
 from spotjob.aws.calls import Raw, Threads
 from spotjob.aws.clients import Session
@@ -56,7 +56,10 @@ async def open_table(region: str, name: str, create: bool) -> JobsTable:
     With `create` a missing table is made, and its time to live switched on if it is off. Raises TableRefused for a
     missing table or one with other keys, and TableError.
     """
-    client = Session().client("dynamodb", region, ATTEMPTS, READ_SECONDS)
+    try:
+        client = Session().client("dynamodb", region, ATTEMPTS, READ_SECONDS)
+    except NoRegionError as error:
+        raise TableRefused("no AWS region for the table: set SPOTJOB_MIRROR_REGION or AWS_REGION") from error
     table = JobsTable(name, Threads(client, THREADS, "dynamodb"))
     try:
         await table.prepare(create)
