@@ -226,7 +226,7 @@ def container_spec(job: Json, instance: str, boot: str) -> Json:
     env = {**job.get("env", {}), "SPOTJOB_INTERRUPTION_FILE": f"{INSIDE}/interruption.json"}
     labels = {"instance": instance, "uid": job["uid"], "attempt": str(job["attempt"]), "boot": boot}
     extra = json.loads(setting("SPOTJOB_CONTAINER_LABELS", "{}"))
-    limits = {"nanoCpus": 0, "memoryBytes": 0, "gpus": 0, **job.get("limits", {})}
+    limits = {name: job.get("limits", {}).get(name) or 0 for name in ("nanoCpus", "memoryBytes", "gpus")}
     return {
         "Image": with_tag(job["image"]),
         "Entrypoint": job.get("command") or None,
