@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from spotjob.cli import app
 from spotjob.core.resources import SpotJobClass
 from spotjob.local import containers, content, demo, layout, parts
+from spotjob.local.docker import Docker
 from spotjob.local.layout import API, AWS, OPERATOR, Layout
 
 PORTS = {"api_server": 1, "etcd": 2, "etcd_peer": 3, "registry": 5000, "aws": 4, "api": 5, "metrics": 6}
@@ -197,6 +198,9 @@ class _Answers(BaseHTTPRequestHandler):
             self.server.there, self.server.late = self.server.late, []
         self._answer(204, b"")
 
+    def do_POST(self) -> None:
+        self._answer(204, b"")
+
     def _answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
@@ -222,15 +226,15 @@ def docker(tmp_path: Path) -> Iterator[FakeDocker]:
 
 def test_containers_of_this_platform_are_removed_also_one_that_comes_late(docker: FakeDocker, tmp_path: Path) -> None:
     docker.there, docker.late = ["a", "b"], ["c"]
-    assert containers.remove_all(Path("/state"), tmp_path / "docker.sock") == 3
+    assert containers.remove_all(Path("/state"), Docker(tmp_path / "docker.sock")) == 3
     assert docker.there == []
 
 
 def test_containers_of_another_platform_stay(docker: FakeDocker, tmp_path: Path) -> None:
     docker.there = ["a"]
-    assert containers.remove_all(Path("/other"), tmp_path / "docker.sock") == 0
+    assert containers.remove_all(Path("/other"), Docker(tmp_path / "docker.sock")) == 0
     assert docker.there == ["a"]
 
 
-def test_without_a_docker_daemon_there_is_nothing_to_remove(tmp_path: Path) -> None:
-    assert containers.remove_all(Path("/state"), tmp_path / "none.sock") == 0
+def test_without_a_docker_daemon_there_is_nothing_to_remove() -> None:
+    assert containers.remove_all(Path("/state"), None) == 0

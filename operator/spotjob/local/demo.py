@@ -19,7 +19,7 @@ from spotjob.local.progress import Progress
 _EXAMPLE = "01-hello.yaml"
 _JOB_SECONDS = 120
 _REST_SECONDS = 30.0
-_ONE_LINE = '{.status.phase}{"\\t"}{.status.reason}{"\\t"}{.status.instanceID}{"\\n"}'
+_ONE_LINE = '{.status.phase}|{.status.reason}|{.status.instanceID}{"\\n"}'  # no tabs: kubectl would align them
 
 
 class DemoFailed(LocalError):
@@ -27,7 +27,11 @@ class DemoFailed(LocalError):
 
 
 def run(platform: Platform, options: Options, progress: Progress, *, keep: bool) -> None:
-    """Show the main job. Raises LocalError; unless `keep`, the platform is gone afterwards in any case."""
+    """Show the main job. Raises LocalError.
+
+    The platform is gone afterwards in any case, unless it was there before or `keep` says otherwise.
+    """
+    keep = keep or platform.exists
     try:
         progress.say("1. Starting a Kubernetes API server, a simulated AWS account, the operator and the REST API")
         layout = platform.up(options)
@@ -69,7 +73,7 @@ def _follow(cluster: Cluster, reference: str, progress: Progress) -> None:
     began, last = progress.elapsed_seconds, ""
     with closing(cluster.lines(*watch)) as lines:
         for line in lines:
-            phase, reason, instance = line.rstrip("\n").split("\t")
+            phase, reason, instance = line.rstrip("\n").split("|")
             shown = f"{phase or 'new'} {reason}" + (f" on {instance}" if instance else "")
             if shown != last:
                 progress.say(f"  {progress.elapsed_seconds - began:5.1f} s  {shown}")

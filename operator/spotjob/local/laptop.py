@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from spotjob.local import binaries, containers, content, control_plane, parts, probes, provision
+from spotjob.local import binaries, containers, content, control_plane, docker, parts, probes, provision
 from spotjob.local import layout as layouts
 from spotjob.local.errors import LocalError
 from spotjob.local.layout import API, AWS, OPERATOR, REGISTRY, Layout, Rights
@@ -22,6 +22,10 @@ from spotjob.local.processes import Processes
 from spotjob.local.progress import Progress
 
 _READY_SECONDS = 60.0
+_NO_DOCKER = (
+    "No Docker Engine answers: containers are played by plain processes, without isolation. "
+    "To have real ones, install and start docker, then `spotjob local down` and up again."
+)
 _RUN_FOLDERS = ("processes", "control-plane", "keys", "kubeconfigs", "aws")
 
 
@@ -72,6 +76,11 @@ class Platform:
             return found
         raise NotUp(f"no local platform in {self.state}: start one with `spotjob local up`")
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is something for `down` to stop."""
+        return layouts.load(self.state) is not None
+
     # ---- up -------------------------------------------------------------------------------------------------------
 
     def up(self, options: Options | None = None) -> Layout:
@@ -85,6 +94,8 @@ class Platform:
                 with self._progress.step("Kubernetes control plane"):
                     self._start_control_plane(layout)
             self._await(AWS, layout, "simulated AWS")
+            if docker.find(os.environ) is None:
+                self._progress.say(f"  {_NO_DOCKER}")
             self._await(REGISTRY, layout, "image registry")
             with self._progress.step("kinds, rights and the default SpotJobClass"):
                 self._fill(layout)
@@ -186,7 +197,7 @@ class Platform:
             # Simulated instances get the time to stop their containers.
             self.processes.stop((AWS, REGISTRY))
             self.processes.sweep()
-            containers.remove_all(self.state)
+            containers.remove_all(self.state, docker.find(os.environ))
             for name in _RUN_FOLDERS:
                 shutil.rmtree(self.state / name, ignore_errors=True)
             layouts.forget(self.state)

@@ -10,7 +10,7 @@ import spotjob
 from spotjob.local.layout import API, AWS, OPERATOR, REGION, REGISTRY, Layout
 
 _SOURCES = Path(spotjob.__file__).parents[1]
-_INHERITED_NOT = ("AWS_", "SPOTJOB_", "KUBE", "DOCKER_CONFIG")
+_INHERITED_NOT = ("AWS_", "SPOTJOB_", "KUBE")
 """Variables of the user's shell that could send a part to a real account or a real cluster."""
 
 _NO_PROXY = "127.0.0.1,localhost"
