@@ -14,7 +14,7 @@ from botocore.config import Config
 from spotjob.local import ec2_wire
 from spotjob.local.ec2 import ApiError, Simulator
 
-KEYS = {"region_name": "us-east-1", "aws_access_key_id": "local", "aws_secret_access_key": "local"}
+KEYS = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
 
 
 class _Raw:
@@ -46,10 +46,10 @@ def _answer(ec2: Simulator, request: Any) -> AWSResponse:
 
 
 @contextmanager
-def over_http(url: str, service: str, attempts: int = 1) -> Iterator[Any]:
+def over_http(url: str, service: str, attempts: int = 1, region: str = "us-east-1") -> Iterator[Any]:
     """A boto3 client of the server at `url` that tries each call this often."""
     config = Config(retries={"total_max_attempts": attempts, "mode": "standard"}, max_pool_connections=16)
-    client = boto3.client(service, endpoint_url=url, config=config, **KEYS)
+    client = boto3.client(service, region_name=region, endpoint_url=url, config=config, **KEYS)
     try:
         yield client
     finally:

@@ -145,6 +145,14 @@ def test_what_neither_side_can_do_is_said_and_not_left_to_moto(boto: Any) -> Non
         boto.run_instances(ImageId="ami-1", MinCount=1, MaxCount=1)
 
 
+def test_another_region_is_refused(server: AwsServer) -> None:
+    with (
+        over_http(server.url, "ec2", region="eu-west-1") as elsewhere,
+        pytest.raises(ClientError, match="us-east-1 only"),
+    ):
+        elsewhere.describe_instances()
+
+
 def test_many_clients_at_once_get_distinct_instances(server: AwsServer, boto: Any, subnets: dict[str, str]) -> None:
     def one(number: int) -> list[str]:
         return ids(boto.create_fleet(**a_launch(subnets, 5, token=f"together-{number}")))

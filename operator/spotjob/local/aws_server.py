@@ -21,6 +21,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,13 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Response
 
 from spotjob.local import catalogue, ec2_wire, imds
-from spotjob.local.levers import Levers
 from spotjob.local.datacentre import DataCentre
 from spotjob.local.ec2 import ACTIONS, ApiError, Reply, Simulator, Timing
+from spotjob.local.levers import Levers
 from spotjob.local.machines import Machines, NoMachines
-from spotjob.local.moto_app import Environ, MotoApp, service_of
+from spotjob.local.moto_app import Environ, MotoApp, signed_for
 
-_SIMULATED = re.compile(r"Instances$|InstanceAttribute|Fleet|SpotInstance|LaunchTemplate")
+_SIMULATED = re.compile(r"Instances$|InstanceAttribute|Fleet|SpotInstance|LaunchTemplate|DescribeTags")
 """What moto must not answer, since its instances are not ours: the simulator does, or refuses."""
 _SIMULATED_IDS = ("i-", "sir-", "lt-")
 
@@ -51,12 +52,11 @@ class AwsServer:
         self._thread = threading.Thread(target=self._server.serve_forever, name="aws-server", daemon=True)
         self.url = f"http://127.0.0.1:{self._server.port}"
         self.moto = MotoApp(region)
-        timing.machine_halts = True
         simulator = Simulator(
             datetime.now(UTC),
             secrets.randbits(64),
             region=region,
-            timing=timing,
+            timing=replace(timing, machine_halts=True),
             surroundings=self.moto.surroundings(),
         )
         self.centre = DataCentre(simulator, machines(self.url), f"{self.url}/_imds")
@@ -114,9 +114,11 @@ class AwsServer:
     # ---- AWS
 
     def _aws_answer(self, environ: Environ, body: bytes) -> Response:
-        service = service_of(environ)
+        service, region = signed_for(environ)
         if service != "ec2":
             return self._elsewhere(environ, service, _action(environ, body), body)
+        if region != self._region:
+            return _refusal(environ, ApiError("AuthFailure", f"This account has EC2 in {self._region} only"))
         form = dict(parse_qsl(body.decode(), keep_blank_values=True))
         if not _simulated(form):
             return self._elsewhere(environ, service, form.get("Action", ""), body)
@@ -182,7 +184,7 @@ def _action(environ: Environ, body: bytes) -> str:
 
 def _simulated(form: Mapping[str, str]) -> bool:
     action = form.get("Action", "")
-    if action == "CreateTags":
+    if action in ("CreateTags", "DeleteTags"):
         return form.get("ResourceId.1", "").startswith(_SIMULATED_IDS)
     return action in ACTIONS or bool(_SIMULATED.search(action))
 

@@ -20,15 +20,15 @@ from werkzeug.wrappers import Response
 from spotjob.local.ec2 import ACCOUNT, Surroundings
 
 Environ = dict[str, Any]
-_SCOPE = re.compile(r"Credential=[^/]+/\d+/[^/]+/([^/]+)/aws4_request")
+_SCOPE = re.compile(r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/aws4_request")
 _UNLOCKED = frozenset({("sqs", "ReceiveMessage")})
 """A long poll must not hold the lock of its service. moto hands each message out once all the same."""
 
 
-def service_of(environ: Mapping[str, Any]) -> str:
-    """The service that a request is signed for; an unsigned one is taken for S3, as moto does."""
+def signed_for(environ: Mapping[str, Any]) -> tuple[str, str]:
+    """Service and region that a request is signed for; an unsigned one is taken for S3, as moto does."""
     scope = _SCOPE.search(environ.get("HTTP_AUTHORIZATION", ""))
-    return scope[1] if scope else "s3"
+    return (scope[2], scope[1]) if scope else ("s3", "us-east-1")
 
 
 class MotoApp:

@@ -6,7 +6,6 @@ The token buckets are those of aws-facts section 1 (EC2 Developer Guide, ec2-api
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -84,7 +83,6 @@ class Throttle:
 
     on: bool = False
     _tokens: dict[str, tuple[float, datetime]] = field(default_factory=dict)
-    refused: Counter[str] = field(default_factory=Counter)
 
     def admit(self, action: str, request: Mapping[str, Any], now: datetime) -> None:
         """Draw one token. Raises RequestLimitExceeded when the bucket is empty."""
@@ -95,7 +93,6 @@ class Throttle:
         tokens = min(float(capacity), tokens + refill * (now - since).total_seconds())
         if tokens < 1:
             self._tokens[name] = (tokens, now)
-            self.refused[action] += 1
             raise ApiError("RequestLimitExceeded", f"The account has been throttled on ec2:{action}.")
         self._tokens[name] = (tokens - 1, now)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from spotjob.core.states import InstanceState, Pool
 from spotjob.local.ec2.errors import ApiError
@@ -14,6 +14,9 @@ from spotjob.local.ec2.world import World
 
 _SPOT_REQUESTS_KEPT_SECONDS = 4 * 3600.0
 """EC2 forgets a spot request about 4 hours after its instance (aws-facts 2.11)."""
+
+SpotCode = Literal["instance-terminated-no-capacity", "marked-for-termination"]
+"""What the spot request of an instance under notice says. Both are seen on real EC2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,7 @@ def _forget(world: World, instance: Ec2Instance) -> None:
 # ---- what EC2 does to spot instances
 
 
-def interrupt(world: World, instance: Ec2Instance, warning_seconds: float, spot_code: str) -> None:
+def interrupt(world: World, instance: Ec2Instance, warning_seconds: float, spot_code: SpotCode) -> None:
     """Give notice now and take the instance back after the warning.
 
     The spot request shows `spot_code` at once, while the instance still runs (aws-facts, fact 15).

@@ -161,9 +161,12 @@ class Simulator:
     # ---- levers on instances; each raises ApiError for an unknown id
 
     def interrupt(
-        self, instance_id: str, warning_seconds: float = 120, spot_code: str = "instance-terminated-no-capacity"
+        self,
+        instance_id: str,
+        warning_seconds: float = 120,
+        spot_code: lifecycle.SpotCode = "instance-terminated-no-capacity",
     ) -> None:
-        """Notice now, reclaim after the warning. `spot_code` may also be marked-for-termination."""
+        """Notice now, reclaim after the warning."""
         lifecycle.interrupt(self._world, self.instance(instance_id), warning_seconds, spot_code)
 
     def reclaim(self, instance_id: str) -> None:
