@@ -45,6 +45,13 @@ def _answer(ec2: Simulator, request: Any) -> AWSResponse:
     return AWSResponse(request.url, status, {}, _Raw(document))
 
 
+def an_image(url: str) -> str:
+    """An AMI that the account at `url` knows."""
+    with over_http(url, "ssm") as client:
+        name = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-x86_64"
+        return str(client.get_parameter(Name=name)["Parameter"]["Value"])
+
+
 @contextmanager
 def over_http(url: str, service: str, attempts: int = 1, region: str = "us-east-1") -> Iterator[Any]:
     """A boto3 client of the server at `url` that tries each call this often."""

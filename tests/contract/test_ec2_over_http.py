@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError
 from spotjob.local.aws_server import AwsServer
 from spotjob.local.ec2 import CapacityRule, Fault, Timing
 from spotjob.local.machines import NoMachines
-from tests.contract.ec2_clients import over_http
+from tests.contract.ec2_clients import an_image, over_http
 from tests.local.ec2.builders import a_fleet, a_template, error_codes, ids
 
 
@@ -27,7 +27,7 @@ def _server() -> Iterator[AwsServer]:
 @pytest.fixture(name="boto", scope="module")
 def _boto(server: AwsServer) -> Iterator[Any]:
     with over_http(server.url, "ec2") as client:
-        image = client.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+        image = an_image(server.url)
         client.create_launch_template(**a_template("jobs", ImageId=image))
         yield client
 

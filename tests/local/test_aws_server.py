@@ -24,7 +24,7 @@ import spotjob
 from spotjob.local.aws_server import AwsServer
 from spotjob.local.ec2 import Timing
 from spotjob.local.ec2.records import Ec2Instance
-from tests.contract.ec2_clients import over_http
+from tests.contract.ec2_clients import an_image, over_http
 from tests.local.ec2.builders import a_fleet, a_template, ids
 
 USER_DATA = "#!/bin/sh\necho ü\n"
@@ -69,7 +69,7 @@ def _server(machines: RecordedMachines) -> Iterator[AwsServer]:
 @pytest.fixture(name="boto", scope="module")
 def _boto(server: AwsServer) -> Iterator[Any]:
     with over_http(server.url, "ec2") as client:
-        image = client.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+        image = an_image(server.url)
         profile = {"IamInstanceProfile": {"Name": "worker"}}
         client.create_launch_template(**a_template("jobs", ImageId=image, UserData=_base64(USER_DATA), **profile))
         yield client
