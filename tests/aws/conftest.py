@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
-from spotjob.aws.calls import Calls
+from spotjob.aws.calls import Calls, Threads
 from spotjob.aws.clients import Session
 from spotjob.aws.ec2 import BotoEc2
 from spotjob.local.aws_server import AwsServer
@@ -52,6 +53,7 @@ def simulator(server: AwsServer) -> Iterator[Simulator]:
     yield ec2
     with server.centre.open() as ec2:
         ec2.faults.clear()
+        ec2.throttle.on = False
         ec2.set_capacity(CapacityRule())
 
 
@@ -63,11 +65,19 @@ def clock() -> ManualClock:
 @pytest.fixture(scope="package")
 def region(session: Session) -> Iterator[Callable[[ManualClock], BotoEc2]]:
     """Makes the port Ec2 anew, with nothing remembered, on clients that are shared: those take a second to make."""
-    launches = Calls(session.client("ec2", REGION, attempts=1), 8, "launches")
-    looks, ssm = (Calls(session.client(service, REGION, attempts=3), 8, service) for service in ("ec2", "ssm"))
+    launches = Calls(partial(session.client, "ec2", REGION, 1), 8, "launches")
+    looks = Calls(partial(session.client, "ec2", REGION, 3), 8, "looks")
+    ssm = Calls(partial(session.client, "ssm", REGION, 3), 8, "ssm")
     yield lambda clock: BotoEc2(REGION, launches, looks, ssm, clock)
     for calls in (launches, looks, ssm):
         calls.close()
+
+
+@pytest.fixture(scope="package")
+def dynamodb(session: Session) -> Iterator[Threads]:
+    threads = Threads(partial(session.client, "dynamodb", REGION, 4), 8, "dynamodb")
+    yield threads
+    threads.close()
 
 
 @pytest.fixture

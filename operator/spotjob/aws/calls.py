@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from operator import methodcaller
+from threading import Lock
 from typing import Any, TypeVar
 
 from botocore.exceptions import (
@@ -35,20 +36,28 @@ MOST_PAGES = 1000
 
 
 class Threads:
-    """One boto3 client with threads of its own."""
+    """One boto3 client with threads of its own. It is made by the first call: EC2's takes a second of CPU time."""
 
-    def __init__(self, client: Any, threads: int, name: str) -> None:
-        self._client = client
+    def __init__(self, make_client: Callable[[], Any], threads: int, name: str) -> None:
+        self._make_client, self._lock = make_client, Lock()
+        self._client: Any = None
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
     async def run(self, method: Callable[[Any], _T]) -> _T:
         """`method` of the client, on one of the threads. Raises botocore's errors."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, method, self._client)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._use, method)
+
+    def _use(self, method: Callable[[Any], _T]) -> _T:
+        with self._lock:
+            if self._client is None:
+                self._client = self._make_client()
+        return method(self._client)
 
     def close(self) -> None:
         """Wait for the calls that are under way and close the connections."""
         self._pool.shutdown(cancel_futures=True)
-        self._client.close()
+        if self._client is not None:
+            self._client.close()
 
 
 class Calls(Threads):

@@ -8,6 +8,7 @@ of connections, and AWS_REGION, which every other SDK reads and boto3 does not.
 from __future__ import annotations
 
 import os
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -69,8 +70,8 @@ class BotoAws:
             self._open.pop().close()
 
     def _calls(self, service: str, region: str, attempts: int, read_seconds: float = 60) -> Calls:
-        client = self._session.client(service, region, attempts, read_seconds)
-        self._open.append(Calls(client, THREADS, f"{service}-{region}"))
+        make_client = partial(self._session.client, service, region, attempts, read_seconds)
+        self._open.append(Calls(make_client, THREADS, f"{service}-{region}"))
         return self._open[-1]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from operator import methodcaller
 from typing import Any
 
@@ -56,11 +57,8 @@ async def open_table(region: str, name: str, create: bool) -> JobsTable:
     With `create` a missing table is made, and its time to live switched on if it is off. Raises TableRefused for a
     missing table or one with other keys, and TableError.
     """
-    try:
-        client = Session().client("dynamodb", region, ATTEMPTS, READ_SECONDS)
-    except NoRegionError as error:
-        raise TableRefused("no AWS region for the table: set SPOTJOB_MIRROR_REGION or AWS_REGION") from error
-    table = JobsTable(name, Threads(client, THREADS, "dynamodb"))
+    make_client = partial(Session().client, "dynamodb", region, ATTEMPTS, READ_SECONDS)
+    table = JobsTable(name, Threads(make_client, THREADS, "dynamodb"))
     try:
         await table.prepare(create)
     except TableError:
@@ -184,6 +182,8 @@ class JobsTable:
             answer: Raw = await self._threads.run(methodcaller(operation, **request))
         except ClientError as error:
             raise TableError(f"{operation}: {error}", error.response["Error"].get("Code", "")) from error
+        except NoRegionError as error:
+            raise TableRefused("no AWS region for the table: set SPOTJOB_MIRROR_REGION or AWS_REGION") from error
         except BotoCoreError as error:
             raise TableError(f"{operation}: {error}") from error
         return answer
