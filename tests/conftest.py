@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from spotjob.local.processes import Processes
 from spotjob.local.progress import Progress
 
 ROOT = Path(__file__).parents[1]
+
+# pytest-asyncio asks for "the" loop before it makes its own; without this one is made, and never closed.
+asyncio.set_event_loop(None)
 
 
 def pytest_configure() -> None:

@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 from types import FrameType
-from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Response

@@ -134,7 +134,7 @@ def _refuse_unsupported(kind: str, entry: Mapping[str, Any], path: Path) -> None
 def _pem(entry: Mapping[str, Any], name: str, path: Path) -> bytes | None:
     """`name`-data in base64 wins over the file `name`, as in kubectl."""
     if data := entry.get(f"{name}-data"):
-        return base64.b64decode(data)
+        return base64.b64decode("".join(str(data).split()), validate=True)
     file = entry.get(name)
     return (path.parent / str(file)).read_bytes() if file else None
 

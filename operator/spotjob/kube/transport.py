@@ -64,6 +64,9 @@ class Transport:
             headers={"Accept": "application/json", "User-Agent": "spotjob"},
             timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
         )
+        # aiohttp would send a PUT or DELETE again by itself when a pooled connection breaks; the answer to the second
+        # one (409, 404) would then be taken for "nothing was written". There is no public switch in 3.14.
+        self._session._retry_connection = False
         return self
 
     async def __aexit__(
