@@ -53,7 +53,6 @@ def simulator(server: AwsServer) -> Iterator[Simulator]:
     yield ec2
     with server.centre.open() as ec2:
         ec2.faults.clear()
-        ec2.throttle.on = False
         ec2.set_capacity(CapacityRule())
 
 
