@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,8 +16,11 @@ from spotjob.core.ports import Place as Resolved
 from spotjob.core.resources import SpotJob, SpotJobClass
 from spotjob.core.states import CapacityType, Obstacle, Pool, Reason
 
+log = logging.getLogger(__name__)
+
 CLASS_RETRY = timedelta(seconds=30)
 LABELS_KEPT = timedelta(seconds=60)
+ORDERS_KEPT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +56,17 @@ class Orders:
     def __init__(self, aws: Aws, kube: Kubernetes, clock: Clock, cluster: Cluster) -> None:
         self._aws, self._kube, self._clock, self._cluster = aws, kube, clock, cluster
         self._labels: dict[str, tuple[datetime, dict[str, str]]] = {}
+        self._made: dict[tuple[str, str], tuple[Resolved, Order | Obstacle]] = {}
 
     def ec2(self, region: str) -> Ec2:
         return self._aws.ec2(region)
+
+    async def warm_up(self, job_class: SpotJobClass) -> None:
+        """Resolve a class before its first job: it takes seconds, and a job's start time may be near."""
+        try:
+            await self._aws.ec2(job_class.spec.region).place(job_class)
+        except (Ec2Error, Ec2Unanswered) as error:
+            log.warning("SpotJobClass %s cannot be resolved yet: %s", job_class.name, error)
 
     async def order(self, job: SpotJob, classes: dict[str, SpotJobClass]) -> Order | Obstacle:
         """The order for this job, or why there is none."""
@@ -71,10 +83,23 @@ class Orders:
             return self.obstacle(error.fault.reason, f"SpotJobClass {found.name}: {error.fault.message}", CLASS_RETRY)
         except Ec2Unanswered as error:
             return self._class_not_ready(f"SpotJobClass {found.name}: EC2 gave no answer ({error})")
-        return self._order(job, found, place)
+        return self._remembered(job, found, place)
 
-    def _order(self, job: SpotJob, job_class: SpotJobClass, place: Resolved) -> Order | Obstacle:
+    def _remembered(self, job: SpotJob, job_class: SpotJobClass, place: Resolved) -> Order | Obstacle:
+        """A thousand equal jobs make one order: a region has a thousand instance types to choose from."""
         capacity_type = capacity_type_for(job, self._clock.now())
+        wishes = (job.spec.resources, job.spec.architecture, job.spec.instance_types, capacity_type)
+        key = (f"{job_class.metadata.uid}/{job_class.metadata.resource_version}", repr(wishes))
+        known = self._made.get(key)
+        if known is None or known[0] is not place:
+            if len(self._made) >= ORDERS_KEPT:
+                self._made.clear()
+            known = self._made[key] = (place, self._order(job, job_class, place, capacity_type))
+        return known[1]
+
+    def _order(
+        self, job: SpotJob, job_class: SpotJobClass, place: Resolved, capacity_type: CapacityType
+    ) -> Order | Obstacle:
         pools = admissible(job.spec, job_class.spec, place, capacity_type)
         if isinstance(pools, Refused):
             return Obstacle(Reason.LAUNCH_REJECTED, pools.message, retry_at=None)

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 CONFLICT_SECONDS = 0.05
 FAULT_SECONDS = 2.0
 REFUSED_SECONDS = 30.0
+NOT_LEADING_SECONDS = 0.5
 
 
 class Reconciler:
@@ -54,9 +55,10 @@ class Reconciler:
             if job is None:
                 self._launcher.forget(key)
                 return
-            decision = decide(job, self._observe(job), self._clock.now())
-            if self._lease.leading():
-                await self._carry_out(job, decision)
+            if not self._lease.leading():  # a renewal that came late: nothing may be lost of this
+                self._queue.add_after(key, NOT_LEADING_SECONDS)
+                return
+            await self._carry_out(job, decide(job, self._observe(job), self._clock.now()))
         except Conflict:
             await self._refresh(key)
             self._queue.add_after(key, CONFLICT_SECONDS)

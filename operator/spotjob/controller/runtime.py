@@ -30,6 +30,7 @@ from spotjob.settings import Settings
 log = logging.getLogger(__name__)
 
 START_RETRY_SECONDS = 2.0
+WARM_UP_SECONDS = 60.0
 
 
 class Runtime:
@@ -59,10 +60,10 @@ class Runtime:
             settings.mirror_patience_seconds,
             settings.mirror_ttl_days,
         )
-        orders = Orders(aws, kube, clock, cluster)
-        self._fleet = Fleet(orders, clock)
+        self._orders = Orders(aws, kube, clock, cluster)
+        self._fleet = Fleet(self._orders, clock)
         self._launcher = Launcher(
-            orders,
+            self._orders,
             self._fleet,
             self._ledger,
             self.store,
@@ -171,7 +172,15 @@ class Runtime:
             self._poller.run(),
             self._mirror.run(),
             self._sweep.run(),
+            self._keep_warm(),
         ]
+
+    async def _keep_warm(self) -> None:
+        """Resolve every class now and then, so that no job waits for it."""
+        while True:
+            for job_class in list(self.store.classes().values()):
+                await self._orders.warm_up(job_class)
+            await self._clock.sleep(WARM_UP_SECONDS)
 
     async def _learn(self) -> None:
         """The leader's start: jobs first, then instances, then the queue. Tried until it works."""

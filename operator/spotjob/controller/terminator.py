@@ -41,9 +41,9 @@ class Terminator:
                 await self._terminate(region, self._ids.pop(region))
 
     async def _terminate(self, region: str, ids: set[str]) -> None:
-        if not self._lease.leading():
-            return  # the next leader sees the same instances
         try:
+            if not self._lease.leading():
+                raise Ec2Unanswered("this operator does not lead now")
             states = await self._aws.ec2(region).terminate(sorted(ids))
         except (Ec2Error, Ec2Unanswered) as error:
             log.warning("%d instances are not terminated yet: %s", len(ids), error)
