@@ -1,0 +1,67 @@
+"""What the platform's commands do with jobs: the demonstration, and the interruption on demand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from spotjob.cli import app
+from spotjob.local import account, demo, probes
+from spotjob.local.laptop import Options, Platform
+from spotjob.local.progress import Progress
+
+pytestmark = pytest.mark.e2e
+
+JOB = """
+apiVersion: spotjob.dev/v1alpha1
+kind: SpotJob
+metadata: {{name: {name}, namespace: default}}
+spec: {{image: "127.0.0.1:5000/spotjob-test:1", command: [sh, -c, "{script}"]}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _clean(laptop: Platform) -> Iterator[None]:
+    yield
+    laptop.layout.cluster.kubectl("delete", "spotjobs", "--all", "--wait", "--timeout=60s", timeout_seconds=90)
+
+
+def test_the_demonstration_shows_the_object_the_output_the_item_and_no_instance(
+    laptop: Platform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo.run(laptop, Options(), Progress(Console(quiet=True)), keep=False)
+
+    shown = capsys.readouterr().out
+    assert "TerminatedOK" in shown
+    assert "Hello from default/hello.\nThis is attempt 1.\n" in shown
+    assert '"jobStatus": "TerminatedOK"' in shown
+    assert shown.rstrip().endswith("0 instances alive")
+    # It did not start this platform, so it does not stop it.
+    assert {row.state for row in laptop.status()} == {"up"}
+
+
+def test_a_job_that_fails_makes_the_demonstration_fail_with_its_reason(laptop: Platform) -> None:
+    progress = Progress(Console(quiet=True))
+    with pytest.raises(demo.DemoFailed, match="ContainerFailed"):
+        demo.run_example(JOB.format(name="failing", script="exit 7"), laptop.layout, progress)
+
+
+def test_an_interrupted_job_goes_on_with_another_instance(laptop: Platform) -> None:
+    layout = laptop.layout
+    job = JOB.format(name="long", script="[ $SPOTJOB_ATTEMPT = 2 ] || sleep 300")
+    layout.cluster.kubectl("apply", "-f", "-", input=demo.for_registry(job, layout))
+    layout.cluster.kubectl("wait", "spotjob/long", "--for=jsonpath={.status.phase}=Running", "--timeout=60s")
+
+    words = ["local", "interrupt", "long", "--warning", "1", "--state", str(laptop.state)]
+    told = CliRunner().invoke(app, words)
+    assert told.exit_code == 0, told.output
+
+    layout.cluster.kubectl("wait", "spotjob/long", "--for=condition=Complete", "--timeout=55s")
+    attempts = json.loads(layout.cluster.kubectl("get", "spotjob", "long", "-o", "json").stdout)["status"]["attempts"]
+    assert [attempt["outcome"] for attempt in attempts] == ["Interrupted", "Succeeded"]
+    assert attempts[0]["instanceID"] in told.output
+    probes.wait_until(lambda: not account.instances_alive(layout.aws_url), 10, "the end of both instances")
