@@ -20,6 +20,7 @@ WORKERS = 4
 RETRY_FIRST_SECONDS = 1.0
 RETRY_LONGEST_SECONDS = 60.0
 REOPEN_SECONDS = 15.0
+NOT_LEADING_SECONDS = 0.5
 
 
 class Mirror:
@@ -85,10 +86,9 @@ class Mirror:
             job = self._store.get(key)
             if job is None or self._written.get(job.metadata.uid) == content(job):
                 continue
-            if self._lease.leading():
-                await self._write(table, job)
-            else:
-                await self._fail(key, "this operator does not lead now")
+            while not self._lease.leading():  # a renewal that came late
+                await self._clock.sleep(NOT_LEADING_SECONDS)
+            await self._write(table, job)
 
     async def _write(self, table: Table, job: SpotJob) -> None:
         if job.status.phase is None:
@@ -96,17 +96,17 @@ class Mirror:
         try:
             await table.put(item(job, self._clock.now(), self._ttl))
         except Exception as error:  # whatever the table's trouble is, the job goes on and the write is tried again
-            await self._fail(job.key, str(error))
+            await self._fail(job.key, error)
             return
         self._failures = 0
         self._written[job.metadata.uid] = content(job)
         if job.deleting or job.finished:
             self._enqueue(job.key)
 
-    async def _fail(self, key: str, why: str) -> None:
+    async def _fail(self, key: str, error: Exception) -> None:
         self._failures += 1
         pause = min(RETRY_FIRST_SECONDS * 2 ** min(self._failures, 6), RETRY_LONGEST_SECONDS)
-        log.warning("%s is not mirrored yet, again in %.0f s: %s", key, pause, why)
+        log.warning("%s is not mirrored yet, again in %.0f s: %s", key, pause, error)
         await self._clock.sleep(pause)
         self.add(key)
 

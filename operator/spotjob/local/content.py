@@ -74,6 +74,8 @@ def default_class(network: Mapping[str, Any], api_url: str) -> dict[str, Any]:
             "region": REGION,
             "subnets": {"ids": [subnet["id"] for subnet in network["subnets"]]},
             "securityGroups": [network["securityGroup"]],
+            # A few families: describing every type of a region takes boto3 seconds.
+            "instanceTypes": {"allow": ["c7i.*", "m7i.*", "m7a.*"]},
             "apiURL": api_url,
         },
     }

@@ -59,7 +59,8 @@ def _service_environment(part: str, layout: Layout) -> dict[str, str]:
         "SPOTJOB_TOKEN_KEY_DIR": str(layout.key_folder),
         "SPOTJOB_MIRROR_CREATE_TABLE": "true",
         "SPOTJOB_POLL_SECONDS": "1",
-        "SPOTJOB_LEASE_SECONDS": "4",
+        # There is one operator here, and it is always the same one: a restarted one need not wait for its own lease.
+        "SPOTJOB_IDENTITY": "local",
         "SPOTJOB_METRICS_PORT": str(layout.ports["metrics"]),
         "SPOTJOB_API_HOST": "127.0.0.1",
         "SPOTJOB_API_PORT": str(layout.ports["api"]),
