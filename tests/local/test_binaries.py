@@ -67,7 +67,7 @@ def test_the_cache_follows_xdg_and_names_version_and_system() -> None:
     assert binaries.cache_folder({"XDG_CACHE_HOME": "/x"}, "linux-arm64") == Path(
         f"/x/spotjob/control-plane-{binaries.KUBERNETES_VERSION}-linux-arm64"
     )
-    assert binaries.cache_folder({"HOME": "/home/me"}, "linux-amd64").is_relative_to("/home/me/.cache/spotjob")
+    assert binaries.cache_folder({"HOME": "/users/me"}, "linux-amd64").is_relative_to("/users/me/.cache/spotjob")
 
 
 def test_the_version_that_is_stamped_is_the_version_that_is_built() -> None:

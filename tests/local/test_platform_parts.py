@@ -47,11 +47,11 @@ def local(*words: str, state: Path) -> tuple[int, str]:
 
 @pytest.mark.parametrize("part", layout.OWN_PARTS)
 def test_nothing_of_the_users_accounts_and_clusters_reaches_a_part(part: str) -> None:
-    users = {"AWS_PROFILE": "prod", "AWS_SESSION_TOKEN": "t", "KUBECONFIG": "/home/me/.kube/config", "PATH": "/bin"}
+    users = {"AWS_PROFILE": "prod", "AWS_SESSION_TOKEN": "t", "KUBECONFIG": "/users/me/.kube/config", "PATH": "/bin"}
     environment = parts.environment(part, a_layout(), users)
     assert "prod" not in environment.values()
     assert "AWS_SESSION_TOKEN" not in environment
-    assert environment.get("KUBECONFIG") != "/home/me/.kube/config"
+    assert environment.get("KUBECONFIG") != "/users/me/.kube/config"
     assert environment["PATH"] == "/bin"
 
 

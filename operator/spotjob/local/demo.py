@@ -74,7 +74,7 @@ def _follow(cluster: Cluster, reference: str, progress: Progress) -> None:
     with closing(cluster.lines(*watch)) as lines:
         for line in lines:
             phase, reason, instance = line.rstrip("\n").split("|")
-            shown = f"{phase or 'new'} {reason}" + (f" on {instance}" if instance else "")
+            shown = (f"{phase} {reason}" if phase else "created") + (f" on {instance}" if instance else "")
             if shown != last:
                 progress.say(f"  {progress.elapsed_seconds - began:5.1f} s  {shown}")
             if phase.startswith("Terminated"):
