@@ -73,6 +73,12 @@ class Guest:
         self._halting.set()
         self._thread.join()
 
+    @property
+    def at_work(self) -> bool:
+        """The agent may have asked the engine for a container: it has claimed a job and has no result of it."""
+        state = self.disk / "var/lib/spotjob"
+        return (state / "claim.json").exists() and not (state / "result.json").exists()
+
     def discard(self) -> None:
         """The volume is deleted with its instance."""
         shutil.rmtree(self.disk, ignore_errors=True)

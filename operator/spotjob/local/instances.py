@@ -110,12 +110,12 @@ class DockerMachines:
         guest = self._guests.get(instance_id)
         if guest is not None:
             guest.halt()
-            self._end_containers(instance_id, (guest.disk / "var/lib/spotjob/claim.json").exists())
+            self._end_containers(instance_id, guest.at_work)
             guest.discard()
             self._guests.pop(instance_id, None)
         halted()
 
-    def _end_containers(self, instance_id: str, claimed: bool) -> None:
+    def _end_containers(self, instance_id: str, at_work: bool) -> None:
         """Return when no container of the instance is left and none can appear. Raises TimeoutError."""
         begun, seen = time.monotonic(), False
         while time.monotonic() < begun + _HALT_SECONDS:
@@ -130,7 +130,7 @@ class DockerMachines:
             # The name is taken once, so after the first container there is no second one.
             seen = seen or bool(found)
             late = time.monotonic() > begun + _LATE_CONTAINER_SECONDS
-            if not found and (seen or late or not claimed):
+            if not found and (seen or late or not at_work):
                 return
             time.sleep(0.02 if found else 0.2)
         raise TimeoutError(f"the containers of {instance_id} cannot be removed")

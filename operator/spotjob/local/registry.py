@@ -24,8 +24,8 @@ from threading import Thread
 from spotjob.local.images import MANIFEST_TYPE, Image, test_image
 
 REPOSITORY, TAG = "spotjob-test", "1"
-PRIVATE_LOGIN = ("spotjob", "open-sesame")
-"""User and password of the repository `private`."""
+LOGIN = ("spotjob", "open-sesame")
+"""User and password of a registry that wants them."""
 SLOW_SECONDS = 3.0
 
 _PATH = re.compile(r"/v2/(?P<repository>[a-z0-9/._-]+)/(?P<kind>manifests|blobs)/(?P<reference>[^/]+)")
@@ -53,10 +53,11 @@ LEVERS = {
     "broken": Answer(500, b"{}"),
     "limited": error(429, "TOOMANYREQUESTS", "You have reached your pull rate limit."),
 }
-"""Repository name -> what every request for it gets. Also: `slow` serves the image late, `private` wants a login."""
+"""Repository name -> what every request for it gets. Also: `slow` serves the image, but late."""
+UNAUTHORIZED = error(401, "UNAUTHORIZED", "authentication required", WWW_Authenticate='Basic realm="spotjob"')
 
 
-def answer(image: Image, path: str, authorization: str) -> Answer:
+def answer(image: Image, path: str) -> Answer:
     """What a GET or HEAD of `path` gives. Pure."""
     if path.rstrip("/") == "/v2":
         return Answer(200, b"{}")
@@ -66,10 +67,8 @@ def answer(image: Image, path: str, authorization: str) -> Answer:
     repository, kind, reference = found["repository"], found["kind"], found["reference"]
     if repository in LEVERS:
         return LEVERS[repository]
-    if repository not in (REPOSITORY, "slow", "private"):
+    if repository not in (REPOSITORY, "slow"):
         return LEVERS["missing"]
-    if repository == "private" and authorization != _basic(*PRIVATE_LOGIN):
-        return error(401, "UNAUTHORIZED", "authentication required", WWW_Authenticate='Basic realm="spotjob"')
     return _content(image, kind, reference)
 
 
@@ -94,7 +93,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path.startswith("/v2/slow/"):
             time.sleep(SLOW_SECONDS)
-        given = answer(self.server.image, self.path, self.headers.get("Authorization", ""))
+        entitled = not self.server.private or self.headers.get("Authorization") == _basic(*LOGIN)
+        given = answer(self.server.image, self.path) if entitled else UNAUTHORIZED
         self.send_response(given.status)
         for name, value in {**given.headers, "Content-Type": given.media_type}.items():
             self.send_header(name, value)
@@ -112,13 +112,17 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Registry(ThreadingHTTPServer):
-    """The registry, listening on loopback. `port` 0 takes a free one; `state` is a folder for registry.log."""
+    """The registry, listening on loopback. `port` 0 takes a free one; `state` is a folder for registry.log.
+
+    A `private` one wants LOGIN for everything.
+    """
 
     daemon_threads = True
     request_queue_size = 128  # a hundred instances pull at the same time
 
-    def __init__(self, image: Image, port: int = 0, state: Path | None = None) -> None:
-        self.image, self.log = image, state / "registry.log" if state else None
+    def __init__(self, image: Image, port: int = 0, state: Path | None = None, private: bool = False) -> None:
+        self.image, self.private = image, private
+        self.log = state / "registry.log" if state else None
         super().__init__(("127.0.0.1", port), _Handler)
 
     @property

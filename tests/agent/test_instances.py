@@ -1,0 +1,137 @@
+"""The machines under simulated instances: boot, power-off, kill timer, halt, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from spotjob.core.userdata import render
+from spotjob.local.processes import MARKER
+from tests.agent.fleet import AGENT, Fleet
+
+
+def processes_of(fleet: Fleet, instance: str) -> list[int]:
+    """Every process of this host that has the machine's disk in its environment."""
+    mark = f"SPOTJOB_ROOT={fleet.folder(instance) / 'disk'}".encode()
+    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if mark in environment_of(pid)]
+
+
+def environment_of(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # it has ended meanwhile
+        return []
+
+
+def boot(fleet: Fleet, user_data: str) -> str:
+    instance = fleet.new_id()
+    fleet.off[instance], fleet.halted[instance] = threading.Event(), threading.Event()
+    fleet.machines.boot(instance, user_data, fleet.world.imds(instance), fleet.off[instance].set)
+    return instance
+
+
+def test_a_halt_asks_the_container_to_end_and_leaves_nothing_behind(fleet: Fleet, image: str) -> None:
+    call = (
+        f'wget -q -O /dev/null --header "Authorization: Bearer term" --post-data "{{}}" {fleet.world.url}/v1/callback'
+    )
+    script = f"trap '{call}; exit 0' TERM; while :; do sleep 0.1; done"
+    instance = fleet.run(image=image, script=script)
+    fleet.world.until(lambda: fleet.running(instance))
+    assert processes_of(fleet, instance)
+    fleet.halt(instance)
+    assert fleet.world.callbacks == ["term"]
+    assert fleet.containers(instance) == 0
+    assert processes_of(fleet, instance) == []
+
+
+def test_a_halted_agent_does_not_report_what_the_halt_did(fleet: Fleet, image: str) -> None:
+    instance = fleet.run(image=image, script="sleep 60")
+    fleet.world.until(lambda: fleet.running(instance))
+    fleet.halt(instance)
+    assert [report.kind for report in fleet.world.reports[instance] if report.kind == "finished"] == []
+
+
+def test_a_container_that_does_not_listen_is_killed_after_the_grace(fleet: Fleet, image: str) -> None:
+    instance = fleet.run(image=image, script='trap "" TERM; while :; do sleep 0.1; done')
+    fleet.world.until(lambda: fleet.running(instance))
+    begun = time.monotonic()
+    fleet.halt(instance)
+    assert time.monotonic() - begun < 10
+    assert fleet.containers(instance) == 0
+
+
+def test_a_halt_during_the_boot_leaves_nothing_behind(fleet: Fleet, image: str) -> None:
+    instances = [fleet.run(image=image, script="sleep 60") for _ in range(5)]
+    for instance, seconds in zip(instances, (0, 0.05, 0.2, 0.3, 0.4), strict=True):
+        fleet.halted[instance].wait(seconds)  # so that they are at different steps
+        fleet.halt(instance)
+    assert [fleet.containers(instance) for instance in instances] == [0] * 5
+    assert [processes_of(fleet, instance) for instance in instances] == [[]] * 5
+
+
+def test_an_instance_that_never_booted_halts(fleet: Fleet) -> None:
+    halted = threading.Event()
+    fleet.machines.halt("i-never", halted.set)
+    assert halted.wait(5)
+    assert fleet.machines.console("i-never") == ""
+
+
+def test_the_disk_goes_with_the_instance_and_the_console_stays(fleet: Fleet, image: str) -> None:
+    instance = fleet.run(image=image)
+    fleet.world.final(instance)
+    assert fleet.halted[instance].wait(10)
+    fleet.halt(instance)
+    assert not (fleet.folder(instance) / "disk").exists()
+    assert "SPOTJOB-RESULT" in fleet.machines.console(instance)
+
+
+def test_the_kill_timer_moves_to_the_limit_of_the_attempt(fleet: Fleet, image: str) -> None:
+    instance = fleet.run(image=image, script="sleep 60", hours=3 / 3600)
+    limit = datetime.now(UTC) + timedelta(seconds=3)
+    assert fleet.off[instance].wait(10)
+    assert -1.5 < (datetime.now(UTC) - limit).total_seconds() < 2
+    assert fleet.world.reports[instance][1:] == []  # it may have reported the start
+
+
+def test_the_kill_timer_works_without_an_agent(fleet: Fleet) -> None:
+    instance = boot(fleet, render("import time; time.sleep(60)", fleet.world.url, 1))
+    assert fleet.off[instance].wait(5)
+
+
+def test_a_bootstrap_that_fails_powers_the_instance_off(fleet: Fleet) -> None:
+    good = render(AGENT, fleet.world.url, 300)
+    instance = boot(fleet, good.replace("install -m 600", "false"))
+    assert fleet.off[instance].wait(5)
+    assert "SPOTJOB-BOOTSTRAP failed in line" in fleet.machines.console(instance)
+
+
+def test_an_agent_that_dies_is_started_again(fleet: Fleet) -> None:
+    agent = "import os, pathlib\nwith open(os.environ['SPOTJOB_ROOT'] + '/lives', 'a') as f: f.write('x')\nos.abort()\n"
+    instance = boot(fleet, render(agent, fleet.world.url, 300))
+    lives = fleet.folder(instance) / "disk/lives"
+    fleet.world.until(lambda: lives.exists() and len(lives.read_text()) >= 2)
+
+
+def test_every_process_carries_the_platforms_mark(fleet: Fleet, image: str) -> None:
+    instance = fleet.run(image=image, script="sleep 60")
+    mark = f"{MARKER}={fleet.machines._platform}".encode()
+    assert mark in environment_of(fleet.agent_pid(instance))
+
+
+def test_the_agents_settings_are_for_its_user_only(fleet: Fleet) -> None:
+    instance = fleet.new_id()
+    fleet.boot(instance)
+    fleet.agent_pid(instance)
+    settings = fleet.folder(instance) / "disk/etc/spotjob/agent.env"
+    assert settings.stat().st_mode & 0o777 == 0o600
+
+
+def test_twenty_instances_at_once_each_run_their_container_once(fleet: Fleet, image: str) -> None:
+    instances = [fleet.run(image=image, script=f"echo run {number}; exit {number}") for number in range(20)]
+    reports = [fleet.world.final(instance, 60) for instance in instances]
+    assert [report.exit_code for report in reports] == list(range(20))
+    assert [report.log_tail for report in reports] == [f"run {number}\n" for number in range(20)]
+    assert all(fleet.halted[instance].wait(20) for instance in instances)
