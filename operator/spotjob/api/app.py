@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Response
@@ -47,9 +48,21 @@ DESCRIPTION = (
 )
 
 
+class Api(FastAPI):
+    """FastAPI, whose own document gets the one schema that only errors have."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Made when it is first asked for: it takes a quarter of a second."""
+        if self.openapi_schema is None:
+            document = get_openapi(title=self.title, version=self.version, description=DESCRIPTION, routes=self.routes)
+            document["components"]["schemas"]["Problem"] = Problem.model_json_schema(by_alias=True)
+            self.openapi_schema = document
+        return self.openapi_schema
+
+
 def create_app(services: Services) -> FastAPI:
     """The whole app. It opens and closes nothing itself."""
-    app = FastAPI(
+    app = Api(
         title="SpotJob",
         version=__version__,
         description=DESCRIPTION,
@@ -65,7 +78,6 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(instances.router, tags=["instances"])
     app.add_api_route("/healthz", healthz, include_in_schema=False)
     app.add_api_route("/readyz", readyz, include_in_schema=False)
-    _document(app)
     return app
 
 
@@ -79,13 +91,6 @@ async def readyz(given: Given) -> Response:
     if not given.index.synced.is_set():
         raise problems.unavailable("the jobs have not been listed yet")
     return Response("ok", media_type="text/plain")
-
-
-def _document(app: FastAPI) -> None:
-    """FastAPI's own document, with the one schema that only errors have. Made once: the routes do not change."""
-    document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
-    document["components"]["schemas"]["Problem"] = Problem.model_json_schema(by_alias=True)
-    app.openapi_schema = document
 
 
 # ---- the process --------------------------------------------------------------------------------------------------

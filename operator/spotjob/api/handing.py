@@ -11,7 +11,7 @@ from spotjob.api.writing import write
 from spotjob.core.claims import AlreadyYours, Refused, claim
 from spotjob.core.contract import ClaimedJob, ClaimRequest
 from spotjob.core.handover import Contents, Source, Unready, hand_over, sources
-from spotjob.core.ports import NotFound
+from spotjob.core.ports import KubeError, NotFound
 from spotjob.core.resources import SpotJob, SpotJobClass
 from spotjob.core.states import Change, Reason, Waiting
 
@@ -92,6 +92,11 @@ class Handing:
             return await kube.config_map_values(namespace, source.name)
         except NotFound:
             return None
+        except KubeError as error:
+            if error.status != 403:
+                raise
+            # The administrator may bind the right to read values namespace by namespace (docs/security.md).
+            raise Unready(f"the API may not read {source.kind} {source.name} in this namespace") from error
 
 
 def _explanation(job: SpotJob, unready: Unready) -> Change | None:
