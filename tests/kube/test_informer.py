@@ -201,3 +201,12 @@ async def test_an_object_that_became_unreadable_leaves_the_index(monkeypatch: py
     job = at(booting("i-1"), 3)
     await played(Script([[job]], [[event(104, None, "changed", job.metadata.uid)]]), index, monkeypatch)
     assert index.get(job.metadata.uid) is None
+
+
+async def test_a_watch_that_fails_again_and_again_is_given_up_for_a_new_listing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    index = JobIndex()
+    script = Script([[], [at(booting("i-1"), 3)]], [[Unanswered("504: Too large resource version")]] * 5)
+    await played(script, index, monkeypatch)
+    assert index.for_instance("i-1") is not None

@@ -121,6 +121,11 @@ class Source(Protocol):
     def watch_jobs(self, resource_version: str) -> AsyncIterator[WatchEvent]: ...
 
 
+FAULTS_BEFORE_LISTING = 5
+"""After so many faults in a row the watch is given up and all jobs are listed again: the server may have lost or
+regained its memory, and then never knows the version that is asked for."""
+
+
 class Informer:
     """Feeds the index for as long as it runs. It lists once, then resumes its watch wherever it broke off."""
 
@@ -142,6 +147,8 @@ class Informer:
             except (Unanswered, KubeError) as error:
                 faults += 1
                 log.warning("watching SpotJobs: %s", error)
+            if faults and faults % FAULTS_BEFORE_LISTING == 0:
+                self._version = None
             if faults:
                 await asyncio.sleep(pause(faults))
 

@@ -39,7 +39,7 @@ def event_about(job: SpotJob, reason: str, message: str, warning: bool, now: dat
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"generateName": f"{job.metadata.name[:200]}.", "namespace": job.metadata.namespace},
+        "metadata": {"generateName": f"{job.metadata.name[:200].rstrip('-.')}-", "namespace": job.metadata.namespace},
         "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "reportingController": GROUP,
         "reportingInstance": GROUP,
