@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol, cast
+from weakref import WeakValueDictionary
 
 from fastapi import Depends, Request
 
@@ -49,6 +51,20 @@ class People(Protocol):
     async def may(self, user: User, access: Access) -> bool: ...
 
 
+class Turns:
+    """Writers of one job take turns: this process need not conflict with itself, and a conflict costs two calls."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def of(self, key: str) -> asyncio.Lock:
+        """The lock of one job; it lives as long as somebody holds or awaits it."""
+        lock = self._locks.get(key)
+        if lock is None:
+            lock = self._locks[key] = asyncio.Lock()
+        return lock
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """All of it."""
@@ -61,6 +77,7 @@ class Services:
     cluster_uid: str
     api_url: str = ""
     """Settings.api_url: the base of the URL that containers call back; empty means the class's."""
+    turns: Turns = field(default_factory=Turns)
 
 
 def services(request: Request) -> Services:

@@ -29,7 +29,9 @@ async def write(given: Services, namespace: str, name: str, decide: Decide) -> N
     """Carry a decision about one job out. Raises what `decide` raises, 403 when the job is gone, 503 to ask again."""
     for tries in range(1, TRIES + 1):
         try:
-            if await _write_once(given, namespace, name, decide):
+            async with given.turns.of(f"{namespace}/{name}"):
+                written = await _write_once(given, namespace, name, decide)
+            if written:
                 return
         except NotFound as error:
             raise Refusal(403, "the job is gone") from error

@@ -1,0 +1,47 @@
+"""Every file of examples/ does what its comment says."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from tests.e2e.platform import Person, now
+
+
+def test_hello_ends_well_with_its_output(person: Person):
+    person.apply_example("01-hello.yaml")
+    status = person.finished("hello")
+    assert (status["phase"], status["reason"], status["exitCode"]) == ("TerminatedOK", "ContainerSucceeded", 0)
+    assert status["attempts"][0]["logTail"] == "Hello from default/hello.\nThis is attempt 1.\n"
+
+
+def test_the_environment_arrives_and_the_secret_is_masked(person: Person):
+    person.apply_example("02-environment.yaml")
+    output = person.finished("environment")["attempts"][0]["logTail"]
+    assert """GREETING=it's "quoted", $(id) and `id` are not run, and ☃ arrives whole\n""" in output
+    assert "COLOUR=green\n" in output
+    assert "the password has 12 characters" in output
+    assert "correcthorse" not in output
+    item = next(i for i in person.items() if i["name"] == "environment")
+    assert "correcthorse" not in str(item)
+
+
+def test_a_start_time_is_waited_for(person: Person):
+    launched, start = person.calls("CreateFleet"), now() + timedelta(seconds=8)
+    person.apply_example("03-start-at.yaml", START_AT=start.isoformat())
+    status = person.reason("start-at", "WaitingForStartTime")
+    assert datetime.fromisoformat(status["nextAttemptTime"]) == start.replace(microsecond=0)
+    assert person.calls("CreateFleet") == launched
+    person.finished("start-at")
+    [instance] = [i for i in person.instances() if i["id"] == person.status("start-at")["instanceID"]]
+    delay = datetime.fromisoformat(instance["launchTime"]) - start.replace(microsecond=0)
+    assert timedelta(0) <= delay
+    print(f"launched {delay.total_seconds():.0f} s after startAt")
+
+
+def test_the_container_calls_back(person: Person):
+    person.apply_example("04-callback.yaml")
+    status = person.finished("callback")
+    assert (status["phase"], status["attempts"][0]["callback"]) == (
+        "TerminatedOK",
+        {"ok": True, "message": "42 rows imported"},
+    )
