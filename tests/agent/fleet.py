@@ -27,10 +27,10 @@ class Fleet:
     def new_id(self) -> str:
         return f"i-{uuid.uuid4().hex[:17]}"
 
-    def boot(self, instance: str, window_seconds: int = 300) -> None:
+    def boot(self, instance: str) -> None:
         """Run the user data; when the guest powers off, the hardware halts, as EC2's does."""
         self.off[instance], self.halted[instance] = threading.Event(), threading.Event()
-        user_data = render(AGENT, self.world.url, window_seconds, LAUNCH_TOKEN)
+        user_data = render(AGENT, self.world.url, 300, LAUNCH_TOKEN)
         self.machines.boot(instance, user_data, self.world.imds(instance), lambda: self._powered_off(instance))
 
     def run(self, **job: object) -> str:

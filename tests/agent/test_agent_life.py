@@ -226,6 +226,15 @@ def test_a_container_that_somebody_removed_is_not_made_again(fleet: Fleet, image
     assert (report.finished_as, report.exit_code) == ("Exited", None)
 
 
+def test_the_next_agent_does_not_make_a_removed_container_again_either(fleet: Fleet, image: str) -> None:
+    instance = fleet.run(image=image, script="sleep 30")
+    fleet.world.until(lambda: fleet.running(instance))
+    os.kill(fleet.agent_pid(instance), signal.SIGKILL)
+    fleet.machines.docker.call("DELETE", f"/containers/spotjob-{instance}?force=1")
+    report = fleet.world.final(instance)
+    assert (report.finished_as, report.exit_code) == ("Exited", None)
+
+
 def test_limits_are_set_on_the_container(fleet: Fleet, image: str) -> None:
     limits = Limits(nano_cpus=64_000_000_000, memory_bytes=64 * 1024 * 1024)
     instance = fleet.run(image=image, script="sleep 30", limits=limits)
@@ -262,12 +271,6 @@ def test_an_instance_waits_for_its_assignment(fleet: Fleet, image: str) -> None:
     fleet.world.until(lambda: "first.json" in _state(fleet, instance))
     fleet.world.assign(instance, image=image)
     assert fleet.world.final(instance).exit_code == 0
-
-
-def test_an_instance_that_nobody_binds_powers_itself_off(fleet: Fleet) -> None:
-    instance = fleet.new_id()
-    fleet.boot(instance, window_seconds=2)
-    assert fleet.off[instance].wait(10)
 
 
 def _kinds(world: World, instance: str) -> list[str]:

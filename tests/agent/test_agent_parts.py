@@ -242,3 +242,42 @@ def test_a_file_is_whole_and_has_its_mode(tmp_path: Path) -> None:
 def test_what_is_remembered_is_made_once(tmp_path: Path) -> None:
     made = [agent.remember(tmp_path / "nonce.json", lambda n=number: {"nonce": n}) for number in (1, 2)]  # type: ignore[misc]
     assert made == [{"nonce": 1}, {"nonce": 1}]
+
+
+@pytest.fixture
+def life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> agent.Life:
+    (tmp_path / "boot_id").write_text("this-boot")
+    monkeypatch.setattr(agent, "BOOT_ID", tmp_path / "boot_id")
+    monkeypatch.setattr(agent, "SIGNALLED", tmp_path / "signalled.json")
+    job = {"uid": "u", "attempt": 1, "image": "a:1", "agentToken": "t"}
+    return agent.Life("i-1", job)
+
+
+def test_only_an_end_after_the_signal_counts_as_signalled(life: agent.Life) -> None:
+    facts = agent.ending(a_container(ExitCode=0), "this-boot")
+    assert life._report(facts)["signalled"] is False
+    for seconds, signalled in ((-1, True), (1, False)):
+        agent.SIGNALLED.write_text(json.dumps({"at": agent.epoch(ENDED) + seconds}))
+        assert life._report(facts)["signalled"] is signalled
+
+
+def test_a_container_that_an_earlier_agent_asked_for_is_taken_over(
+    life: agent.Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def engine(method: str, path: str, *_: Any) -> bytes:
+        if path.startswith("/containers/create"):
+            raise agent.EngineError(409, "the name is in use")
+        return b"{}"
+
+    monkeypatch.setattr(agent, "engine", engine)
+    assert life._make() is None
+
+
+def test_what_the_engine_refuses_to_make_has_failed_to_start(life: agent.Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    def engine(method: str, path: str, *_: Any) -> bytes:
+        if path.startswith("/containers/create"):
+            raise agent.EngineError(400, "invalid mount")
+        return b"{}"
+
+    monkeypatch.setattr(agent, "engine", engine)
+    assert life._make() == {"finishedAs": "StartFailed", "message": "invalid mount"}

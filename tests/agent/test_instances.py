@@ -11,6 +11,7 @@ from pathlib import Path
 from spotjob.core.userdata import render
 from spotjob.local.processes import MARKER
 from tests.agent.fleet import AGENT, Fleet
+from tests.agent.world import LAUNCH_TOKEN
 
 
 def processes_of(fleet: Fleet, instance: str) -> list[int]:
@@ -37,7 +38,7 @@ def test_a_halt_asks_the_container_to_end_and_leaves_nothing_behind(fleet: Fleet
     call = (
         f'wget -q -O /dev/null --header "Authorization: Bearer term" --post-data "{{}}" {fleet.world.url}/v1/callback'
     )
-    script = f"trap '{call}; exit 0' TERM; while :; do sleep 0.1; done"
+    script = f"trap 'sleep 0.7; {call}; exit 0' TERM; while :; do sleep 0.1; done"
     instance = fleet.run(image=image, script=script)
     fleet.world.until(lambda: fleet.running(instance))
     assert processes_of(fleet, instance)
@@ -96,9 +97,16 @@ def test_the_kill_timer_moves_to_the_limit_of_the_attempt(fleet: Fleet, image: s
     assert fleet.world.reports[instance][1:] == []  # it may have reported the start
 
 
-def test_the_kill_timer_works_without_an_agent(fleet: Fleet) -> None:
+def test_the_kill_timer_closes_the_window_without_an_agent(fleet: Fleet) -> None:
     instance = boot(fleet, render("import time; time.sleep(60)", fleet.world.url, 1))
     assert fleet.off[instance].wait(5)
+
+
+def test_an_agent_that_nobody_gives_a_job_powers_the_instance_off_by_itself(fleet: Fleet) -> None:
+    without_kill_timer = render(AGENT, fleet.world.url, 2, LAUNCH_TOKEN).replace("+2 seconds", "+300 seconds")
+    instance = boot(fleet, without_kill_timer)
+    assert fleet.off[instance].wait(10)
+    assert "no answer in time" in fleet.agent_log(instance)
 
 
 def test_a_bootstrap_that_fails_powers_the_instance_off(fleet: Fleet) -> None:
