@@ -128,7 +128,7 @@ class Kube:
         if self.refuse is not None:
             raise self.refuse
         metadata = dict(body["metadata"])
-        name = metadata.setdefault("name", metadata.get("generateName", "") + "x7k2p")
+        name = metadata.setdefault("name", f"{metadata.get('generateName', '')}{self._revision}")
         if f"{namespace}/{name}" in self.jobs:
             raise Conflict(409, f'spotjobs.spotjob.dev "{name}" already exists')
         metadata |= {"uid": f"uid-of-{name}", "creationTimestamp": NOW.isoformat(), "generation": 1}
