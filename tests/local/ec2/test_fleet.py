@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 
 import pytest
+
+from spotjob.core.states import CapacityType, Pool
+from spotjob.local.ec2 import ApiError, CapacityRule, Simulator, Surroundings
 from tests.local.ec2.builders import (
     ZONES,
     a_fleet,
@@ -19,9 +22,6 @@ from tests.local.ec2.builders import (
     spot_request,
     tags,
 )
-
-from spotjob.core.states import CapacityType, Pool
-from spotjob.local.ec2 import ApiError, CapacityRule, Simulator, Surroundings
 
 THREE = ("m6i.large", "m6a.large", "c6i.large")
 

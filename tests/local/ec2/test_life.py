@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+
+from spotjob.core.states import InstanceState
+from spotjob.local.ec2 import ApiError, Simulator
 from tests.local.ec2.builders import (
     START,
     a_fleet,
@@ -19,9 +22,6 @@ from tests.local.ec2.builders import (
     spot_request,
     state,
 )
-
-from spotjob.core.states import InstanceState
-from spotjob.local.ec2 import ApiError, Simulator
 
 
 def a_running_instance(ec2: Simulator) -> str:

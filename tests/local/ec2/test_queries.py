@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.local.ec2.builders import a_fleet, a_simulator, a_template, described, later, launch, listed, tags
 
 from spotjob.local.ec2 import ApiError, Fault, ReplyLost, Simulator
+from tests.local.ec2.builders import a_fleet, a_simulator, a_template, described, later, launch, listed, tags
 
 
 def pages(ec2: Simulator, size: int, **request: Any) -> list[list[str]]:
