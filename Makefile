@@ -44,7 +44,7 @@ verify: lint types ## all checks but the tests: lint, types, generated files, ma
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && $(BIN)/spotjob crds "$$fresh" && \
 	  diff -r -x kustomization.yaml crds "$$fresh" || { echo "crds/ is not what the models say: run make crds" >&2; exit 1; }
 	@$(BIN)/shellcheck .ci/run .ci/setup
-	@$(BIN)/pytest -q tests/cluster/test_deploy.py
+	@$(BIN)/pytest -q tests/core/test_userdata.py tests/cluster/test_deploy.py
 
 image: ## build the container image: make image BASE_IMAGE=<an image with Python >= 3.11>
 	@test -n "$(BASE_IMAGE)" || { echo "Name a base image: make image BASE_IMAGE=<an image with Python >= 3.11 and venv>" >&2; exit 1; }
