@@ -128,7 +128,8 @@ def test_an_interrupted_job_goes_on_with_a_second_attempt(person: Person):
     person.aws("POST", "interrupt", {"instanceId": instance, "warningSeconds": 3})
     status = person.finished("reclaimed", seconds=90)
     assert [a["outcome"] for a in status["attempts"]] == ["Interrupted", "Succeeded"]
-    assert (status["phase"], status["counts"]["failures"], status["counts"]["interruptions"]) == ("TerminatedOK", 0, 1)
+    assert status["phase"] == "TerminatedOK"
+    assert status["counts"] == {"interruptions": 1}
 
 
 def test_a_container_cannot_call_back_for_another_attempt(person: Person):

@@ -53,6 +53,7 @@ async def _write_once(given: Services, namespace: str, name: str, decide: Decide
         return True
     try:
         given.index.refresh(await given.kube.write_status(job, patch))
-    except Conflict:
+    except Conflict as error:
+        log.debug("%s: %s", job.key, error)
         return False
     return True

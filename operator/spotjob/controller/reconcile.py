@@ -15,7 +15,7 @@ from spotjob.core.decide import decide
 from spotjob.core.ledger import Ledger
 from spotjob.core.ports import Clock, Conflict, KubeError, Kubernetes, NotFound, Unanswered
 from spotjob.core.resources import SpotJob
-from spotjob.core.states import Bound, Change, Decision, Instance, Observed, Verdict
+from spotjob.core.states import Bound, Change, Decision, Ended, Instance, Observed, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,8 @@ class Reconciler:
                 self._queue.add_after(key, NOT_LEADING_SECONDS)
                 return
             await self._carry_out(job, decide(job, self._observe(job), self._clock.now()))
-        except Conflict:
+        except Conflict as error:
+            log.debug("%s: %s", key, error)
             await self._refresh(key)
             self._queue.add_after(key, CONFLICT_SECONDS)
         except NotFound:
@@ -89,6 +90,8 @@ class Reconciler:
         if decision.guard:
             self._wrote(await self._kube.add_finalizer(job))
             return
+        if isinstance(decision.change, Ended) and await self._is_old(job):
+            return
         if decision.change is not None:
             job = await self._write(job, decision.change)
         if decision.launch:
@@ -101,11 +104,14 @@ class Reconciler:
             await self._release(job)
         if decision.delete:
             await self._kube.delete_job(job)
-        if decision.wake_at is not None:
-            self._queue.add_after(job.key, (decision.wake_at - self._clock.now()).total_seconds())
-        obstacle = self._launcher.obstacle(job.key) if decision.launch else None
-        if obstacle is not None and obstacle.retry_at is not None:
-            self._queue.add_after(job.key, (obstacle.retry_at - self._clock.now()).total_seconds())
+        self._look_later(job.key, decision)
+
+    def _look_later(self, key: str, decision: Decision) -> None:
+        """At the decision's own time, and when a standing obstacle ends."""
+        obstacle = self._launcher.obstacle(key) if decision.launch else None
+        for when in (decision.wake_at, obstacle.retry_at if obstacle else None):
+            if when is not None:
+                self._queue.add_after(key, (when - self._clock.now()).total_seconds())
 
     async def _write(self, job: SpotJob, change: Change) -> SpotJob:
         patch = merge_patch(job.status, next_status(job, change, self._clock.now()))
@@ -141,6 +147,15 @@ class Reconciler:
             return
         region = next(a.region for a in job.status.attempts if a.instance_id == instance_id)
         self._terminator.add(region, instance_id)
+
+    async def _is_old(self, job: SpotJob) -> bool:
+        """Silence is only believed of the newest version: the agent's report may be ahead of our watch."""
+        await self._refresh(job.key)
+        newest = self._store.get(job.key)
+        if newest is not None and newest.metadata.resource_version == job.metadata.resource_version:
+            return False
+        self._queue.add(job.key)
+        return True
 
     async def _refresh(self, key: str) -> None:
         """Read the job from the API server: the version here is old."""
