@@ -30,7 +30,7 @@ class Fleet:
     def boot(self, instance: str) -> None:
         """Run the user data; when the guest powers off, the hardware halts, as EC2's does."""
         self.off[instance], self.halted[instance] = threading.Event(), threading.Event()
-        user_data = render(AGENT, self.world.url, 300, LAUNCH_TOKEN)
+        user_data = render(AGENT, self.world.url, 300, LAUNCH_TOKEN).replace("RestartSec=2", "RestartSec=0.2")
         self.machines.boot(instance, user_data, self.world.imds(instance), lambda: self._powered_off(instance))
 
     def run(self, **job: object) -> str:

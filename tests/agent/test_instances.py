@@ -102,6 +102,11 @@ def test_the_kill_timer_closes_the_window_without_an_agent(fleet: Fleet) -> None
     assert fleet.off[instance].wait(5)
 
 
+def test_a_machine_whose_units_cannot_be_read_powers_off(fleet: Fleet) -> None:
+    instance = boot(fleet, "systemctl start spotjob-agent.service; sleep 60")
+    assert fleet.off[instance].wait(5)
+
+
 def test_an_agent_that_nobody_gives_a_job_powers_the_instance_off_by_itself(fleet: Fleet) -> None:
     without_kill_timer = render(AGENT, fleet.world.url, 2, LAUNCH_TOKEN).replace("+2 seconds", "+300 seconds")
     instance = boot(fleet, without_kill_timer)

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from spotjob.local import images
+from spotjob.local import docker, images
 from spotjob.local.docker import Docker, DockerError
 from spotjob.local.engine import StandIn, cannot_honour
+from spotjob.local.instances import DockerMachines
 from spotjob.local.registry import Registry
 
 HOST = {"NetworkMode": "host"}
@@ -229,3 +230,20 @@ def test_its_end_ends_every_process(tmp_path: Path, registry: Registry) -> None:
     stand_in.close()
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
+
+
+def test_the_engine_that_docker_host_names_is_taken(engine: Docker) -> None:
+    found = docker.find({"DOCKER_HOST": f"unix://{engine.path}"})
+    assert found is not None
+    assert found.path == engine.path
+
+
+def test_without_any_engine_machines_say_that_there_is_no_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(docker, "DEFAULT_SOCKET", tmp_path / "nobody.sock")
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    machines = DockerMachines(tmp_path, "http://127.0.0.1:9")
+    assert not machines.real
+    assert "NO CONTAINER" in capsys.readouterr().err
+    machines.close()

@@ -94,7 +94,7 @@ class Guest:
                 self._look()
         except Exception:
             log.exception("the machine %s broke", self._thread.name)
-            raise
+            self._down("it broke")
         finally:
             for process in (self._bootstrap, self._agent):
                 _kill_group(process)
