@@ -22,5 +22,6 @@ def person(laptop: Platform) -> Iterator[Person]:
     yield person
     person.capacity(None)
     person.aws("DELETE", "faults")
-    person.kubectl("delete", "spotjobs", "--all", "--wait", "--timeout=90s", seconds=120)
+    person.kubectl("delete", "spotjobs", "--all", "--wait=false", seconds=120)
+    person.until(lambda: not person.jobs(), 120, "the last object is gone")
     person.until(lambda: not person.alive(), 60, "no instance is alive after the test")

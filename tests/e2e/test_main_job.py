@@ -129,7 +129,7 @@ def test_an_interrupted_job_goes_on_with_a_second_attempt(person: Person):
     status = person.finished("reclaimed", seconds=90)
     assert [a["outcome"] for a in status["attempts"]] == ["Interrupted", "Succeeded"]
     assert status["phase"] == "TerminatedOK"
-    assert status["counts"] == {"interruptions": 1}
+    assert status["counts"] == {"failures": 0, "interruptions": 1, "launchErrors": 0}
 
 
 def test_a_container_cannot_call_back_for_another_attempt(person: Person):

@@ -227,17 +227,10 @@ def _condition(old: Condition | None, kind: str, holds: bool, status: SpotJobSta
 
 
 def merge_patch(old: SpotJobStatus, new: SpotJobStatus) -> dict[str, Any]:
-    """The JSON merge patch that turns `old` into `new`; null removes, lists are replaced whole. Empty: no change."""
-    return _difference(old.wire(), new.wire())
+    """The JSON merge patch that turns `old` into `new`; null removes. Empty: no change.
 
-
-def _difference(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    patch: dict[str, Any] = {name: None for name in old if name not in new}
-    for name, value in new.items():
-        before = old.get(name)
-        if isinstance(value, dict) and isinstance(before, dict):
-            if inner := _difference(before, value):
-                patch[name] = inner
-        elif value != before:
-            patch[name] = value
-    return patch
+    What differs is sent whole: the stored object may lack values that are only defaults here.
+    """
+    before, after = old.wire(), new.wire()
+    removed = {name: None for name in before if name not in after}
+    return removed | {name: value for name, value in after.items() if value != before.get(name)}
