@@ -7,7 +7,8 @@ import httpx
 import pytest
 
 from spotjob.core.ports import KubeError
-from spotjob.core.states import Bound, Claimed, Reason
+from spotjob.core.reasons import Reason
+from spotjob.core.states import Bound, Claimed
 from tests.api.world import CLASS, NONCE, World, bearer, launched, of_attempt
 from tests.builders import a_job, after, an_instance, booting, deleted, running
 

@@ -18,8 +18,9 @@ import pytest
 
 from spotjob.clock import RealClock
 from spotjob.core.conditions import merge_patch, next_status
+from spotjob.core.reasons import Phase, Reason
 from spotjob.core.resources import FINALIZER, SpotJob
-from spotjob.core.states import Bound, Change, Phase, Reason
+from spotjob.core.states import Bound, Change
 from spotjob.core.tokens import launch_token
 from spotjob.kube.client import KubeClient
 from spotjob.kube.config import from_kubeconfig

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from spotjob.core.reasons import Outcome, Phase, Reason
 from spotjob.core.resources import SpotJob
-from spotjob.core.states import Bound, Ended, Outcome, Phase, Reason
+from spotjob.core.states import Bound, Ended
 from tests.api.test_claiming import assert_problem
 from tests.api.world import World, bearer, of_attempt
 from tests.builders import NOW, after, an_instance, claimed, deleted, running, suspended

@@ -16,7 +16,8 @@ from pydantic import ConfigDict, ValidationError
 from spotjob.api.app import create_app
 from spotjob.api.wiring import Services
 from spotjob.core.ports import Conflict, KubeError, NotFound, Unanswered
-from spotjob.core.resources import SpotJob, SpotJobClass, SpotJobSpec
+from spotjob.core.resources import SpotJob, SpotJobClass
+from spotjob.core.spec import SpotJobSpec
 from spotjob.core.tokens import Claims, Kind, launch_token, sign
 from spotjob.kube.informer import JobIndex
 from spotjob.kube.reviews import Access, User

@@ -13,8 +13,10 @@ from spotjob.aws.ec2 import BotoEc2
 from spotjob.core import plan
 from spotjob.core.offerings import Refused, admissible
 from spotjob.core.ports import Ec2, Ec2Error, Ec2Unanswered, InstanceType
-from spotjob.core.resources import SpotJobClass, SpotJobSpec
-from spotjob.core.states import CapacityType, Reason
+from spotjob.core.reasons import Reason
+from spotjob.core.resources import SpotJobClass
+from spotjob.core.spec import SpotJobSpec
+from spotjob.core.states import CapacityType
 from spotjob.local.aws_server import AwsServer
 from spotjob.local.ec2 import Fault, Simulator
 from tests.aws.clock import ManualClock

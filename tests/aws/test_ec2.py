@@ -15,7 +15,8 @@ from spotjob.aws.clients import BotoAws, Session
 from spotjob.aws.ec2 import BotoEc2
 from spotjob.core import plan
 from spotjob.core.ports import Ec2, Ec2Error, Ec2Unanswered, LaunchTemplate, Subnet
-from spotjob.core.states import CapacityType, InstanceState, Pool, Reason
+from spotjob.core.reasons import Reason
+from spotjob.core.states import CapacityType, InstanceState, Pool
 from spotjob.local.aws_server import AwsServer
 from spotjob.local.ec2 import CapacityRule, Fault, Simulator
 from tests.aws.clock import ManualClock

@@ -6,7 +6,8 @@ from spotjob.aws import errors
 from spotjob.aws.errors import fault_from, reason_for
 from spotjob.core.offerings import SUBNET_FULL, UNSUPPORTED
 from spotjob.core.ports import Fault
-from spotjob.core.states import Pool, Reason
+from spotjob.core.reasons import Reason
+from spotjob.core.states import Pool
 
 POOL = Pool("m6i.large", "us-east-1a")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from spotjob.core.resources import API_VERSION, GROUP, VERSION
+from spotjob.core.wire import API_VERSION, GROUP, VERSION
 
 Json = dict[str, Any]
 JOBS = f"/apis/{GROUP}/{VERSION}/namespaces/default/spotjobs"

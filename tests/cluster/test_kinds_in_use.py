@@ -7,7 +7,7 @@ import json
 import httpx
 import pytest
 
-from spotjob.core.resources import GROUP
+from spotjob.core.wire import GROUP
 from spotjob.local.control_plane import ControlPlane
 from tests.cluster.objects import CLASSES, JOBS, Json, a_class, patch, refused_fields, requests
 

@@ -6,8 +6,9 @@ import pytest
 
 from spotjob.core.claims import AlreadyYours, Refused, assignment_for, claim, holds, must_stop
 from spotjob.core.contract import Assignment, ClaimRequest
+from spotjob.core.reasons import Outcome
 from spotjob.core.resources import SpotJob
-from spotjob.core.states import Bound, Claimed, Ended, Outcome
+from spotjob.core.states import Bound, Claimed, Ended
 from tests.builders import a_job, after, an_instance, booting, deleted, running, suspended
 
 NONCE = "0123456789abcdef"

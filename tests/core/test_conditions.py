@@ -7,20 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spotjob.core.conditions import ATTEMPTS_KEPT, merge_patch, next_status
+from spotjob.core.reasons import Outcome, Phase, Reason
 from spotjob.core.resources import SpotJobStatus
-from spotjob.core.states import (
-    Bound,
-    Claimed,
-    Ended,
-    Noticed,
-    Outcome,
-    Phase,
-    Reason,
-    Started,
-    Terminated,
-    Verdict,
-    Waiting,
-)
+from spotjob.core.states import Bound, Claimed, Ended, Noticed, Started, Terminated, Verdict, Waiting
 from tests.builders import NOW, SECOND, a_job, after, an_instance, booting, claimed, running
 
 SUCCESS = Ended(Outcome.SUCCEEDED, "The container exited with code 0", exit_code=0, log_tail="bye")

@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field
 
 from spotjob.core.crd import documents, structural
-from spotjob.core.resources import Quantity, Wire
+from spotjob.core.wire import Quantity, Wire
 
 
 class Inner(Wire):

@@ -7,19 +7,8 @@ from datetime import timedelta
 import pytest
 
 from spotjob.core.decide import decide
-from spotjob.core.states import (
-    Bound,
-    CalledBack,
-    Decision,
-    Ended,
-    Noticed,
-    Obstacle,
-    Outcome,
-    Reason,
-    Terminated,
-    Verdict,
-    Waiting,
-)
+from spotjob.core.reasons import Outcome, Reason
+from spotjob.core.states import Bound, CalledBack, Decision, Ended, Noticed, Obstacle, Terminated, Verdict, Waiting
 from tests.builders import (
     NOW,
     SECOND,

@@ -19,7 +19,8 @@ from spotjob.core.handover import (
     registry_auth,
     sources,
 )
-from spotjob.core.resources import ResourceRequests, SpotJob, SpotJobClass
+from spotjob.core.resources import SpotJob, SpotJobClass
+from spotjob.core.spec import ResourceRequests
 from spotjob.core.tokens import verify
 from tests.builders import NOW, a_job, booting
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spotjob.core.ledger import Ledger
-from spotjob.core.states import Bound, Ended, InstanceState, Outcome
+from spotjob.core.reasons import Outcome
+from spotjob.core.states import Bound, Ended, InstanceState
 from tests.builders import NOW, SECOND, a_job, after, an_instance, released
 
 W = timedelta(seconds=300)

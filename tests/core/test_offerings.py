@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from spotjob.core.offerings import MOST_TYPES, Refused, Unavailable, admissible
 from spotjob.core.ports import Fault, InstanceType, Place, Subnet
-from spotjob.core.resources import SpotJobClassSpec, SpotJobSpec
-from spotjob.core.states import CapacityType, Pool, Reason
+from spotjob.core.reasons import Reason
+from spotjob.core.resources import SpotJobClassSpec
+from spotjob.core.spec import SpotJobSpec
+from spotjob.core.states import CapacityType, Pool
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 SPOT = CapacityType.SPOT

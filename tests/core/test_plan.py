@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from spotjob.core.plan import Disk, fleet_request, larger_disk, launch_template, shape_of, split, tags_of
 from spotjob.core.ports import LaunchTemplate, Place, Subnet
-from spotjob.core.resources import SpotJobClass, SpotJobSpec
+from spotjob.core.resources import SpotJobClass
+from spotjob.core.spec import SpotJobSpec
 from spotjob.core.states import CapacityType, Pool
 
 SPOT, ON_DEMAND = CapacityType.SPOT, CapacityType.ON_DEMAND

@@ -6,8 +6,9 @@ import pytest
 
 from spotjob.core.budgets import LAUNCH_ERROR_LIMIT, delay
 from spotjob.core.contract import Callback, Report
+from spotjob.core.reasons import Outcome, Phase, Reason
 from spotjob.core.reports import callback_change, change_for
-from spotjob.core.states import CalledBack, Ended, Noticed, Outcome, Phase, Reason, Started, Terminated
+from spotjob.core.states import CalledBack, Ended, Noticed, Started, Terminated
 from tests.builders import NOW, SECOND, a_finish, after, claimed, running
 
 OK, NOK = CalledBack(ok=True), CalledBack(ok=False)

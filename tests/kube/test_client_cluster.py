@@ -12,8 +12,9 @@ import pytest
 from spotjob.clock import RealClock
 from spotjob.core.conditions import merge_patch, next_status
 from spotjob.core.ports import Conflict, KubeError, Kubernetes, NotFound
+from spotjob.core.reasons import Reason
 from spotjob.core.resources import FINALIZER, SpotJob
-from spotjob.core.states import Bound, Change, Claimed, Reason
+from spotjob.core.states import Bound, Change, Claimed
 from spotjob.kube import client as client_module
 from spotjob.kube.client import Expired, KubeClient
 from spotjob.kube.informer import Informer, JobIndex

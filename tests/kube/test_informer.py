@@ -7,8 +7,9 @@ from typing import Literal
 import pytest
 
 from spotjob.core.ports import Unanswered
+from spotjob.core.reasons import Outcome
 from spotjob.core.resources import SpotJob
-from spotjob.core.states import Claimed, Ended, Outcome
+from spotjob.core.states import Claimed, Ended
 from spotjob.kube import transport
 from spotjob.kube.client import Expired
 from spotjob.kube.informer import Informer, JobIndex

@@ -12,8 +12,9 @@ from spotjob.core.claims import AlreadyYours, Refused, claim
 from spotjob.core.contract import ClaimedJob, ClaimRequest
 from spotjob.core.handover import Contents, Source, Unready, hand_over, sources
 from spotjob.core.ports import KubeError, NotFound
+from spotjob.core.reasons import Reason
 from spotjob.core.resources import SpotJob, SpotJobClass
-from spotjob.core.states import Change, Reason, Waiting
+from spotjob.core.states import Change, Waiting
 
 UNREADY_SECONDS = 10
 """An agent whose job names something missing asks again after this long."""

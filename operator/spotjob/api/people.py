@@ -20,8 +20,10 @@ from spotjob.api.problems import Refusal, Responses, documented
 from spotjob.api.wiring import Given, Services
 from spotjob.core.contract import Strict
 from spotjob.core.ports import Conflict
-from spotjob.core.resources import API_VERSION, FINALIZER, GROUP, SpotJob, SpotJobSpec, Wire
-from spotjob.core.states import Phase
+from spotjob.core.reasons import Phase
+from spotjob.core.resources import FINALIZER, SpotJob
+from spotjob.core.spec import SpotJobSpec
+from spotjob.core.wire import API_VERSION, GROUP, Wire
 from spotjob.kube.reviews import User
 
 router = APIRouter(prefix="/v1")

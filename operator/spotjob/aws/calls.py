@@ -24,7 +24,7 @@ from botocore.parsers import ResponseParserError
 
 from spotjob.aws.errors import CAPACITY, QUOTA, SERVER, THROTTLE, fault_from
 from spotjob.core.ports import Ec2Error, Ec2Unanswered, Fault
-from spotjob.core.states import Reason
+from spotjob.core.reasons import Reason
 
 Raw = Mapping[str, Any]
 """An answer as boto3 gives it. It lives for one line."""

@@ -9,9 +9,9 @@ from typing import Any
 
 from spotjob.aws.calls import Calls, Raw, pages
 from spotjob.core.ports import Clock, Ec2Error, Ec2Unanswered, Fault, InstanceType, Place, Subnet
+from spotjob.core.reasons import Reason
 from spotjob.core.resources import SpotJobClassSpec
 from spotjob.core.resources import Subnets as SubnetChoice
-from spotjob.core.states import Reason
 
 PLACE_SECONDS = 3600
 """How long a resolved class is kept."""

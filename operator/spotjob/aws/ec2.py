@@ -13,8 +13,9 @@ from spotjob.aws.catalogue import Catalogue
 from spotjob.aws.errors import INSTANCE_UNKNOWN, TEMPLATE_EXISTS, TEMPLATE_MISSING, fault_from
 from spotjob.core.plan import CLASS_TAG, CLUSTER_UID_TAG, SHAPE_TAG
 from spotjob.core.ports import Clock, Ec2Error, Fault, FleetAnswer, LaunchTemplate, Place
+from spotjob.core.reasons import Reason
 from spotjob.core.resources import SpotJobClass
-from spotjob.core.states import CapacityType, Instance, InstanceState, Pool, Reason
+from spotjob.core.states import CapacityType, Instance, InstanceState, Pool
 
 TEMPLATE_SECONDS = 600
 """How long a launch template that was seen is taken for existing."""

@@ -26,7 +26,8 @@ from __future__ import annotations
 
 from spotjob.core.offerings import SUBNET_FULL, UNSUPPORTED
 from spotjob.core.ports import Fault
-from spotjob.core.states import Pool, Reason
+from spotjob.core.reasons import Reason
+from spotjob.core.states import Pool
 
 CAPACITY = frozenset(
     {

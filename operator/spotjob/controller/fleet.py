@@ -13,7 +13,8 @@ from spotjob.controller.orders import Order, Orders
 from spotjob.core import plan
 from spotjob.core.offerings import Unavailable
 from spotjob.core.ports import Clock, Ec2, Ec2Error, Ec2Unanswered, Fault, FleetAnswer
-from spotjob.core.states import Instance, Pool, Reason
+from spotjob.core.reasons import Reason
+from spotjob.core.states import Instance, Pool
 
 log = logging.getLogger(__name__)
 

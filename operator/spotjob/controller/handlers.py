@@ -29,8 +29,9 @@ from spotjob.controller.probes import Probes
 from spotjob.controller.runtime import Runtime
 from spotjob.controller.store import narrow
 from spotjob.core.ports import Table
-from spotjob.core.resources import GROUP, VERSION, SpotJob, SpotJobClass
+from spotjob.core.resources import SpotJob, SpotJobClass
 from spotjob.core.tokens import launch_token
+from spotjob.core.wire import GROUP, VERSION
 from spotjob.identity import identity_problem
 from spotjob.keyring import KeyringError, load_keyring
 from spotjob.kube.client import KubeClient

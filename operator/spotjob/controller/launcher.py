@@ -18,8 +18,9 @@ from spotjob.controller.orders import Order, Orders
 from spotjob.controller.store import Store
 from spotjob.core.ledger import Ledger
 from spotjob.core.ports import Clock, Fault
+from spotjob.core.reasons import Reason
 from spotjob.core.resources import SpotJob
-from spotjob.core.states import Obstacle, Reason
+from spotjob.core.states import Obstacle
 
 log = logging.getLogger(__name__)
 

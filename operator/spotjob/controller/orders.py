@@ -13,8 +13,9 @@ from spotjob.core import plan, userdata
 from spotjob.core.offerings import Refused, admissible
 from spotjob.core.ports import Aws, Clock, Ec2, Ec2Error, Ec2Unanswered, Kubernetes, LaunchTemplate, NotFound, Subnet
 from spotjob.core.ports import Place as Resolved
+from spotjob.core.reasons import Reason
 from spotjob.core.resources import SpotJob, SpotJobClass
-from spotjob.core.states import CapacityType, Obstacle, Pool, Reason
+from spotjob.core.states import CapacityType, Obstacle, Pool
 
 log = logging.getLogger(__name__)
 

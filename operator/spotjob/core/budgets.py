@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime, timedelta
 
-from spotjob.core.resources import Counts, RetryOn, SpotJob
-from spotjob.core.states import Budget, Ended, Outcome, Reason, Verdict, Waiting
+from spotjob.core.reasons import Budget, Outcome, Reason
+from spotjob.core.resources import Counts, SpotJob
+from spotjob.core.spec import RetryOn
+from spotjob.core.states import Ended, Verdict, Waiting
 
 LAUNCH_ERROR_LIMIT = 5
 """Faults of hosts and registries that are retried."""

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from spotjob.core import budgets
+from spotjob.core.reasons import Outcome, Phase, Reason
 from spotjob.core.resources import Attempt, CallbackResult, Condition, SpotJob, SpotJobStatus
 from spotjob.core.states import (
     Bound,
@@ -18,9 +19,6 @@ from spotjob.core.states import (
     Claimed,
     Ended,
     Noticed,
-    Outcome,
-    Phase,
-    Reason,
     Started,
     Terminated,
     Verdict,

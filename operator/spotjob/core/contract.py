@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from spotjob.core.resources import ShortText, Wire
+from spotjob.core.wire import ShortText, Wire
 
 MAX_BODY_BYTES = 1024 * 1024
 """A larger body is answered with 413 before it is read."""

@@ -13,7 +13,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from spotjob.core.resources import GROUP, VERSION, SpotJob, SpotJobClass, SpotJobClassSpec, SpotJobSpec, SpotJobStatus
+from spotjob.core.resources import SpotJob, SpotJobClass, SpotJobClassSpec, SpotJobStatus
+from spotjob.core.spec import SpotJobSpec
+from spotjob.core.wire import GROUP, VERSION
 
 Json = dict[str, Any]
 

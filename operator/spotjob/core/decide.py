@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from spotjob.core.reasons import Outcome, Reason
 from spotjob.core.resources import Attempt, SpotJob
 from spotjob.core.states import (
     Bound,
@@ -18,8 +19,6 @@ from spotjob.core.states import (
     InstanceState,
     Observed,
     Obstacle,
-    Outcome,
-    Reason,
     Terminated,
     Verdict,
     Waiting,

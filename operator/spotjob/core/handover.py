@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from spotjob.core.contract import ClaimedJob, InterruptionOrders, Limits, RegistryAuth
 from spotjob.core.quantities import parse_quantity
-from spotjob.core.resources import Attempt, EnvVar, ResourceRequests, SpotJob, SpotJobClass
+from spotjob.core.resources import Attempt, SpotJob, SpotJobClass
+from spotjob.core.spec import EnvVar, ResourceRequests
 from spotjob.core.tokens import Claims, Keyring, Kind, sign
 
 POWER_OFF_MARGIN = timedelta(minutes=5)

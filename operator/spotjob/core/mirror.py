@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from spotjob.core.resources import EnvVar, SpotJob
-from spotjob.core.states import Phase, Reason
+from spotjob.core.reasons import Phase, Reason
+from spotjob.core.resources import SpotJob
+from spotjob.core.spec import EnvVar
 
 Item = dict[str, Any]
 

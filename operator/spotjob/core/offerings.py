@@ -15,8 +15,10 @@ from typing import TypeVar
 
 from spotjob.core.ports import Fault, InstanceType, Place
 from spotjob.core.quantities import parse_quantity
-from spotjob.core.resources import SpotJobClassSpec, SpotJobSpec
-from spotjob.core.states import CapacityType, Pool, Reason
+from spotjob.core.reasons import Reason
+from spotjob.core.resources import SpotJobClassSpec
+from spotjob.core.spec import SpotJobSpec
+from spotjob.core.states import CapacityType, Pool
 
 MOST_TYPES = 60
 """Instance types per launch, as Karpenter: the body of CreateFleet is limited (aws-facts 2.5)."""

@@ -17,7 +17,8 @@ from typing import Any
 
 from spotjob.core.ports import LaunchTemplate, Place, Subnet
 from spotjob.core.quantities import parse_quantity
-from spotjob.core.resources import SpotJobClass, SpotJobClassSpec, SpotJobSpec, Volume
+from spotjob.core.resources import SpotJobClass, SpotJobClassSpec, Volume
+from spotjob.core.spec import SpotJobSpec
 from spotjob.core.states import CapacityType, Pool
 
 CLUSTER_TAG = "spotjob.cluster"

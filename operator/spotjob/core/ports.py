@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from spotjob.core.reasons import Reason
 from spotjob.core.resources import SpotJob, SpotJobClass
-from spotjob.core.states import Instance, InstanceState, Pool, Reason
+from spotjob.core.states import Instance, InstanceState, Pool
 
 # ---- EC2 ----------------------------------------------------------------------------------------------------------
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from spotjob.core.contract import Callback, Report
+from spotjob.core.reasons import Outcome
 from spotjob.core.resources import Attempt, SpotJob
-from spotjob.core.states import CalledBack, Change, Ended, Noticed, Outcome, Started
+from spotjob.core.states import CalledBack, Change, Ended, Noticed, Started
 
 KILLED_OR_TERMINATED = (137, 143)
 """128 + SIGKILL, 128 + SIGTERM: what a host that shuts down does to its containers."""

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from spotjob.core.resources import Wire
+from spotjob.core.wire import Wire
 
 Keyring = Mapping[str, bytes]
 """Key id -> key of at least KEY_BYTES bytes. Never empty."""

@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, cast
 
 from spotjob.core.ports import Clock, Conflict, KubeError, NotFound, Unanswered
-from spotjob.core.resources import FINALIZER, GROUP, VERSION, SpotJob, SpotJobClass
+from spotjob.core.resources import FINALIZER, SpotJob, SpotJobClass
+from spotjob.core.wire import GROUP, VERSION
 from spotjob.kube.config import KubeConfig
 from spotjob.kube.objects import (
     Raw,

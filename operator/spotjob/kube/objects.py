@@ -11,7 +11,8 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from spotjob.core.ports import KubeError
-from spotjob.core.resources import API_VERSION, GROUP, SpotJob
+from spotjob.core.resources import SpotJob
+from spotjob.core.wire import API_VERSION, GROUP
 
 log = logging.getLogger(__name__)
 

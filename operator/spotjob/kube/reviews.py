@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from spotjob.core.ports import Clock
-from spotjob.core.resources import GROUP
+from spotjob.core.wire import GROUP
 from spotjob.kube.transport import Method, path
 
 KNOWN_SECONDS = 30.0

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spotjob.core.resources import API_VERSION, DEFAULT_CLASS_ANNOTATION
+from spotjob.core.resources import DEFAULT_CLASS_ANNOTATION
+from spotjob.core.wire import API_VERSION
 from spotjob.local import account, kubeconfig
 from spotjob.local.errors import LocalError
 from spotjob.local.layout import API, OPERATOR, REGION, Layout
