@@ -11,10 +11,13 @@ import pytest
 from spotjob.aws.calls import Calls, Threads
 from spotjob.aws.clients import Session
 from spotjob.aws.ec2 import BotoEc2
+from spotjob.core import plan
+from spotjob.core.ports import Ec2, LaunchTemplate, Subnet
 from spotjob.local.aws_server import AwsServer
 from spotjob.local.ec2 import CapacityRule, Simulator, Timing
 from spotjob.local.machines import NoMachines
 from tests.aws.clock import ManualClock
+from tests.aws.launches import Launches
 
 REGION = "us-east-1"
 
@@ -83,3 +86,20 @@ def dynamodb(session: Session) -> Iterator[Threads]:
 def cluster_uid() -> str:
     """A cluster of its own for every test, so that they share an account without meeting."""
     return f"uid-{uuid.uuid4()}"
+
+
+@pytest.fixture
+def launches(server: AwsServer, simulator: Simulator, cluster_uid: str) -> Launches:
+    network = server.moto.network()
+    data = {"ImageId": "ami-05fb4f257abd42992", "SecurityGroupIds": [network["securityGroup"]]}
+    template = LaunchTemplate(f"spotjob-{cluster_uid}", data, {plan.CLUSTER_UID_TAG: cluster_uid})
+    subnets = tuple(Subnet(each["id"], each["availabilityZone"]) for each in network["subnets"])
+    return Launches(template, subnets)
+
+
+@pytest.fixture
+async def ec2(region: Callable[[ManualClock], BotoEc2], clock: ManualClock, launches: Launches) -> Ec2:
+    """EC2 with the launch template in place."""
+    made = region(clock)
+    await made.ensure_launch_template(launches.template)
+    return made

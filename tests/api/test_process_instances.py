@@ -1,0 +1,61 @@
+"""What instances do with the API's own process, against the real kube-apiserver."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from spotjob.core.reasons import Phase, Reason
+from spotjob.local.control_plane import ControlPlane
+from tests.api.process import FROM_SECRET, Scene
+from tests.api.test_claiming import assert_problem
+from tests.api.world import bearer
+from tests.builders import NOW
+
+pytestmark = pytest.mark.cluster
+
+
+async def test_a_job_goes_from_its_assignment_to_its_verdict(scene: Scene, control_plane: ControlPlane) -> None:
+    control_plane.kubectl(
+        "create", "secret", "generic", "database", "--from-literal=password=hunter2", "-n", scene.namespace
+    )
+    asking = asyncio.create_task(scene.assignment(wait=20))
+    job = await scene.bound(env=[FROM_SECRET])
+    assigned = await asking
+    assert assigned.json()["uid"] == job.metadata.uid
+
+    handed = (await scene.claim(job)).json()
+    assert handed["env"]["PASSWORD"] == "hunter2"
+    agent, container = bearer(handed["agentToken"]), bearer(handed["env"]["SPOTJOB_CALLBACK_TOKEN"])
+    attempt = f"/v1/attempts/{job.metadata.uid}/1"
+    at = NOW.isoformat()
+    ended = {"kind": "finished", "at": at, "finishedAs": "Exited", "exitCode": 0}
+    for path, body, token in [
+        (f"{attempt}/report", {"kind": "started", "at": at}, agent),
+        (f"{attempt}/heartbeat", {}, agent),
+        ("/v1/callback", {"status": "ok"}, container),
+        (f"{attempt}/report", ended, agent),
+        (f"{attempt}/report", ended, agent),
+    ]:
+        answer = await scene.http.post(path, json=body, headers=token)
+        assert answer.status_code == 200, answer.text
+    assert (await scene.job()).status.phase is Phase.FINISHED_OK
+    assert (await scene.http.post(f"{attempt}/heartbeat", json={}, headers=agent)).json()["order"] == "stop"
+
+
+async def test_of_two_claims_at_once_one_wins(scene: Scene) -> None:
+    job = await scene.bound()
+    answers = await asyncio.gather(*(scene.claim(job, nonce=f"nonce-number-{n:04}") for n in range(8)))
+    assert sorted(answer.status_code for answer in answers) == [200] + [409] * 7
+
+
+async def test_a_missing_secret_shows_in_the_status_until_it_is_there(
+    scene: Scene, control_plane: ControlPlane
+) -> None:
+    job = await scene.bound(env=[FROM_SECRET])
+    assert_problem(await scene.claim(job), 503, "Secret database does not exist")
+    assert (await scene.job()).status.message == "Secret database does not exist"
+    control_plane.kubectl("create", "secret", "generic", "database", "--from-literal=password=p", "-n", scene.namespace)
+    assert (await scene.claim(job)).status_code == 200
+    assert (await scene.job()).status.reason is Reason.PULLING_IMAGE

@@ -1,0 +1,81 @@
+"""How the API's own process starts, ends, comes back and logs, against the real kube-apiserver."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from spotjob.local import probes
+from spotjob.local.control_plane import ControlPlane
+from tests.api.process import FROM_SECRET, Api, Scene
+
+pytestmark = pytest.mark.cluster
+
+
+async def test_after_kill_9_the_same_agent_goes_on(api: Api, scene: Scene) -> None:
+    job = await scene.bound()
+    (port,) = probes.free_ports(1)
+    second = Api({**api.environ, "SPOTJOB_API_PORT": str(port)}, f"http://127.0.0.1:{port}", api.log)
+    process = second.start()
+    try:
+        async with httpx.AsyncClient(base_url=second.url) as http:
+            scene.http, first_http = http, scene.http
+            first = await scene.claim(job)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            process = second.start()
+            scene.http = http
+            again = await scene.claim(job)
+            scene.http = first_http
+            other_replica = await scene.claim(job)
+    finally:
+        process.terminate()
+        process.wait(20)
+    assert first.json() == again.json() == other_replica.json()
+    assert first.status_code == 200
+
+
+async def test_sigterm_ends_it_at_once_although_a_question_is_held_open(api: Api, scene: Scene) -> None:
+    (port,) = probes.free_ports(1)
+    second = Api({**api.environ, "SPOTJOB_API_PORT": str(port)}, f"http://127.0.0.1:{port}", api.log)
+    process = second.start()
+    async with httpx.AsyncClient(base_url=second.url, timeout=30) as http:
+        scene.http = http
+        asking = asyncio.create_task(scene.assignment(wait=30))
+        await asyncio.sleep(0.5)
+        assert not asking.done()
+        process.terminate()
+        assert (await asyncio.wait_for(asking, 8)).status_code == 204
+        assert await asyncio.to_thread(process.wait, 8) == 0
+
+
+async def test_no_token_and_no_secret_is_in_the_log(api: Api, scene: Scene, control_plane: ControlPlane) -> None:
+    password = ("create", "secret", "generic", "database", "--from-literal=password=hunter2")
+    control_plane.kubectl(*password, "-n", scene.namespace)
+    assert (await scene.claim(await scene.bound(env=[FROM_SECRET]))).json()["env"]["PASSWORD"] == "hunter2"
+    text = api.log.read_text()
+    assert "GET /readyz 200" in text
+    for secret in ("Bearer", "v1.k1.", "eyJ", "hunter2", control_plane.admin_token):
+        assert secret not in text
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"AWS_ENDPOINT_URL": ""}, "not part of this version"),
+        ({"AWS_ENDPOINT_URL_EC2": "https://ec2.us-east-1.amazonaws.com"}, "not a loopback address"),
+        ({"SPOTJOB_TOKEN_KEY_DIR": "/nonexistent"}, "head -c 32 /dev/urandom"),
+        ({"KUBECONFIG": "/nonexistent"}, "/nonexistent"),
+    ],
+)
+def test_it_does_not_start_with_what_it_must_not_use(api: Api, changed: dict[str, str], words: str) -> None:
+    command = [sys.executable, "-m", "spotjob", "api"]
+    ended = subprocess.run(command, env={**api.environ, **changed}, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
