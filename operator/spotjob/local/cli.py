@@ -170,9 +170,13 @@ def _kubectl_folder(layout: Layout) -> str | None:
 
 
 def _instance_of(layout: Layout, namespace: str, job: str) -> str:
-    found = layout.cluster.kubectl("get", "spotjob", job, "-n", namespace, "-o", "jsonpath={.status.instanceID}").stdout
-    if not found:
-        raise LocalError(f"{namespace}/{job} has no instance now: kubectl get spotjob {job} -n {namespace}")
+    columns = "jsonpath={.status.phase} {.status.instanceID}"
+    phase, _, found = layout.cluster.kubectl("get", "spotjob", job, "-n", namespace, "-o", columns).stdout.partition(
+        " "
+    )
+    if not found or phase.startswith(("Finished", "Terminated")):
+        stands = f"is {phase}" if phase else "waits for an instance"
+        raise LocalError(f"{namespace}/{job} {stands}: only a job with an instance can be interrupted")
     return found
 
 
