@@ -86,6 +86,12 @@ def test_only_the_last_attempts_are_kept_and_only_the_newest_keeps_its_log():
     assert [a.log_tail for a in job.status.attempts] == [None] * 9 + ["last"]
 
 
+def test_a_throttled_call_does_not_begin_the_wait_for_capacity_anew():
+    short = after(a_job(), Waiting(Reason.INSUFFICIENT_CAPACITY, "none", NOW))
+    throttled = after(short, Waiting(Reason.THROTTLED, "slow down", NOW), at=NOW + 60 * SECOND)
+    assert throttled.status.waiting_since == NOW
+
+
 def test_a_wait_keeps_its_beginning_while_its_reason_lasts():
     first = after(a_job(), Waiting(Reason.INSUFFICIENT_CAPACITY, "none", NOW))
     again = after(first, Waiting(Reason.INSUFFICIENT_CAPACITY, "none", NOW), at=NOW + 60 * SECOND)

@@ -141,3 +141,40 @@ def test_dead_instances_that_nobody_names_are_forgotten():
     ledger.job_is(key, job)
     ledger.forget_the_dead()
     assert (ledger.get("i-1"), ledger.get("i-2").state) == (None, InstanceState.TERMINATED)
+
+
+def test_what_another_job_names_is_no_longer_offered():
+    ledger = a_ledger(free())
+    ledger.take("s", "batch/a", NOW)
+    ledger.job_is(*bound_to("b"))
+    assert ledger.offer_for("batch/a", NOW) is None
+    assert ledger.reapable(NOW + 1000 * SECOND) == []
+
+
+def test_a_repeated_answer_does_not_bring_an_instance_that_another_job_has():
+    ledger = a_ledger(free("i-1", "running"))
+    assert ledger.launched(free("i-2"), NOW)
+    ledger.take("s", "batch/a", NOW)
+    ledger.take("s", "batch/b", NOW)
+    assert not ledger.launched(free("i-1"), NOW)
+    assert ledger.state_of("i-1") is InstanceState.RUNNING
+
+
+def test_a_second_offer_frees_the_first():
+    ledger = a_ledger(free("i-1"), free("i-2"))
+    ledger.reserve(free("i-1"), "batch/a")
+    ledger.reserve(free("i-2"), "batch/a")
+    assert ledger.take("s", "batch/b", NOW).id == "i-1"
+
+
+def test_nothing_is_kept_of_instances_that_nobody_names_or_lists():
+    ledger = a_ledger(free("i-1", "terminated"))
+    key, job = bound_to("a")
+    over = after(job, Ended(Outcome.SUCCEEDED, "over", exit_code=0))
+    ledger.job_is(key, over)
+    ledger.missed("i-9", NOW)
+    ledger.job_is(key, released(over))
+    ledger.forget_the_dead()
+    ledger.job_is(key, released(over))
+    ledger.forget_the_dead()
+    assert (ledger._spent, ledger._missing) == (set(), {})

@@ -18,6 +18,8 @@ from spotjob.core.ports import Clock, Conflict, KubeError, NotFound, Unanswered
 log = logging.getLogger(__name__)
 
 NAME = "spotjob-operator"
+GIVE_BACK_SECONDS = 2.0
+"""An API server that does not answer by then must not hold up the exit."""
 
 
 class Leases(Protocol):
@@ -52,13 +54,20 @@ class Lease:
         try:
             while True:
                 await self._try_bounded()
-                if self.leading() != was:
-                    was = self.leading()
-                    log.info("leadership %s as %s", "gained" if was else "lost", self._identity)
-                    self.changed.set()
+                was = self._tell(was)
                 await self._clock.sleep(self._pause())
+                # A lapse counts even if the next renewal mends it: another may have led in between.
+                was = self._tell(was)
         finally:
             await asyncio.shield(self._give_back())
+
+    def _tell(self, was: bool) -> bool:
+        """Say so if leadership has changed; returns whether we lead."""
+        leads = self.leading()
+        if leads != was:
+            log.info("leadership %s as %s", "gained" if leads else "lost", self._identity)
+            self.changed.set()
+        return leads
 
     def _pause(self) -> float:
         period = self._seconds / 7.5  # 2 s of 15, as kube-controller-manager
@@ -126,12 +135,16 @@ class Lease:
             return
         self._valid_until = 0.0
         try:
-            lease = await self._leases.get_lease(NAME)
-            if lease["spec"].get("holderIdentity") == self._identity:
-                spec = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
-                await self._leases.update_lease({**lease, "spec": spec})
-        except (KubeError, Unanswered) as error:
-            log.warning("lease not given back, the next leader waits for it to end: %s", error)
+            async with asyncio.timeout(GIVE_BACK_SECONDS):
+                await self._emptied()
+        except (KubeError, Unanswered, TimeoutError) as error:
+            log.warning("lease not given back, the next leader waits for it to end: %r", error)
+
+    async def _emptied(self) -> None:
+        lease = await self._leases.get_lease(NAME)
+        if lease["spec"].get("holderIdentity") == self._identity:
+            spec = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
+            await self._leases.update_lease({**lease, "spec": spec})
 
 
 def _micro_time(moment: datetime) -> str:

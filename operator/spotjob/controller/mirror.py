@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from spotjob.controller.lease import Lease
@@ -45,6 +45,7 @@ class Mirror:
         self._orphans: dict[str, SpotJob] = {}  # uid -> a deleted job whose item is to be closed
         self._more = asyncio.Semaphore(0)
         self._failures = 0
+        self._running = False
 
     def add(self, key: str) -> None:
         """This job's status was persisted anew."""
@@ -59,13 +60,22 @@ class Mirror:
         since = job.status.completion_time
         return since is not None and self._clock.now() - since >= self._patience
 
+    def waits_until(self, job: SpotJob) -> datetime | None:
+        """When the table is no longer waited for; None when the job does not wait for it."""
+        since = job.status.completion_time
+        return None if since is None or not job.guarded or self.holds(job) else since + self._patience
+
     async def run(self) -> None:
         """Until cancelled. A table that cannot be opened is tried again; jobs go on meanwhile."""
         if self._open is None:
             return
-        table = await self._opened(self._open)
-        await self._resync(table)
-        await asyncio.gather(*(self._work(table) for _ in range(WORKERS)))
+        self._running = True
+        try:
+            table = await self._opened(self._open)
+            await self._resync(table)
+            await asyncio.gather(*(self._work(table) for _ in range(WORKERS)))
+        finally:
+            self._running = False
 
     async def _opened(self, open_table: Callable[[], Awaitable[Table]]) -> Table:
         while True:
@@ -104,16 +114,25 @@ class Mirror:
             self._enqueue(job.key)
 
     async def _fail(self, key: str, error: Exception) -> None:
-        self._failures += 1
-        pause = min(RETRY_FIRST_SECONDS * 2 ** min(self._failures, 6), RETRY_LONGEST_SECONDS)
-        log.warning("%s is not mirrored yet, again in %.0f s: %s", key, pause, error)
-        await self._clock.sleep(pause)
+        await self._pause(key, error)
         self.add(key)
 
+    async def _pause(self, what: str, error: Exception) -> None:
+        self._failures += 1
+        pause = min(RETRY_FIRST_SECONDS * 2 ** min(self._failures, 6), RETRY_LONGEST_SECONDS)
+        log.warning("%s is not mirrored yet, again in %.0f s: %s", what, pause, error)
+        await self._clock.sleep(pause)
+
     def gone(self, job: SpotJob) -> None:
-        """The object was deleted. An item that does not show a verdict is closed."""
-        self._written.pop(job.metadata.uid, None)
-        if self._open is not None and not job.finished and job.status.phase is not None:
+        """The object was deleted. What the table does not show of its end is still written, and its item closed."""
+        held = self._written.pop(job.metadata.uid, None)
+        phase = job.status.phase
+        if not self._running or phase is None or (phase.terminated and held == content(job)):
+            return
+        self._adopt(job)
+
+    def _adopt(self, job: SpotJob) -> None:
+        if job.metadata.uid not in self._orphans:
             self._orphans[job.metadata.uid] = job
             self._more.release()
 
@@ -122,11 +141,16 @@ class Mirror:
         now = self._clock.now()
         try:
             await table.put(closed(item(job, now, self._ttl), now, self._ttl))
-        except Exception as error:  # resync at the next start closes it
-            log.warning("%s (%s) is deleted and its item is not closed yet: %s", job.key, uid, error)
+        except Exception as error:  # as in _write
+            await self._pause(f"{job.key} ({uid}), which is deleted,", error)
+            self._adopt(job)
 
     async def _resync(self, table: Table) -> None:
-        """At start: write every job, and close the items whose object is gone."""
+        """At start: write every job, and close the items whose object is gone. Another leader may have written since
+        this process last led, so nothing is known of the table."""
+        self._written.clear()
+        self._waiting.clear()
+        self._more = asyncio.Semaphore(len(self._orphans))
         for job in self._store.jobs():
             self.add(job.key)
         known = {job.metadata.uid for job in self._store.jobs()}

@@ -6,6 +6,7 @@ it: tags of terminated instances disappear early. Unbound instances above the wi
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -47,16 +48,20 @@ class Poller:
             await self._clock.sleep(self._seconds)
             await self.round()
 
-    async def round(self) -> bool:
-        """One look at every region; True when all of them answered."""
-        answered = True
-        for region in sorted(self._store.regions()):
-            try:
-                await self._look(self._aws.ec2(region))
-            except (Ec2Error, Ec2Unanswered) as error:
-                log.warning("DescribeInstances in %s: %s", region, error)
-                answered = False
-        return answered
+    async def first_round(self) -> None:
+        """A new leader's look. A region that does not answer stops nobody's work elsewhere."""
+        self._ledger.blind = self._store.regions()
+        await self.round()
+
+    async def round(self) -> None:
+        """One look at every region."""
+        await asyncio.gather(*(self._try(region) for region in sorted(self._store.regions())))
+
+    async def _try(self, region: str) -> None:
+        try:
+            await self._look(self._aws.ec2(region))
+        except (Ec2Error, Ec2Unanswered) as error:
+            log.warning("DescribeInstances in %s: %s", region, error)
 
     async def _look(self, ec2: Ec2) -> None:
         listed = await ec2.describe_cluster(self._cluster_uid)
@@ -64,6 +69,7 @@ class Poller:
             if self._ledger.saw(instance):
                 self._changed(instance.id)
         await self._ask_by_id(ec2, {i.id for i in listed})
+        self._ledger.blind.discard(ec2.region)
         self._reap(ec2.region)
         self._ledger.forget_the_dead()
 

@@ -15,7 +15,7 @@ from spotjob.core.decide import decide
 from spotjob.core.ledger import Ledger
 from spotjob.core.ports import Clock, Conflict, KubeError, Kubernetes, NotFound, Unanswered
 from spotjob.core.resources import SpotJob
-from spotjob.core.states import Bound, Change, Decision, Ended, Instance, Observed, Verdict
+from spotjob.core.states import Bound, Change, Decision, Ended, Observed, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Reconciler:
         self._kube, self._store, self._queue, self._ledger = kube, store, queue, ledger
         self._launcher, self._terminator, self._mirror = launcher, terminator, mirror
         self._clock, self._lease = clock, lease
-        self._doubtful: set[str] = set()  # keys with a write whose outcome is not known
+        self._doubtful: set[str] = set()  # keys whose version here is old, or with a write whose outcome is not known
 
     async def reconcile(self, key: str) -> None:
         """Look at one job and do what comes next. Errors of the API server put the key back in the queue."""
@@ -55,17 +55,18 @@ class Reconciler:
             if job is None:
                 self._launcher.forget(key)
                 return
+            self._launcher.look_at(job)
             if not self._lease.leading():  # a renewal that came late: nothing may be lost of this
                 self._queue.add_after(key, NOT_LEADING_SECONDS)
                 return
             await self._carry_out(job, decide(job, self._observe(job), self._clock.now()))
         except Conflict as error:
             log.debug("%s: %s", key, error)
-            await self._refresh(key)
+            self._doubtful.add(key)
             self._queue.add_after(key, CONFLICT_SECONDS)
         except NotFound:
-            await self._refresh(key)
-            self._queue.add(key)
+            self._doubtful.add(key)
+            self._queue.add_after(key, CONFLICT_SECONDS)
         except Unanswered as error:
             log.warning("%s: the API server gave no answer: %s", key, error)
             self._doubtful.add(key)
@@ -75,12 +76,11 @@ class Reconciler:
             self._queue.add_after(key, REFUSED_SECONDS)
 
     def _observe(self, job: SpotJob) -> Observed:
-        now = self._clock.now()
         attempt = job.current
         instance = self._ledger.get(attempt.instance_id) if attempt else None
         return Observed(
             instances=(instance,) if instance else (),
-            offer=self._ledger.offer_for(job.key, now),
+            offer=self._launcher.offer(job.key),
             obstacle=self._launcher.obstacle(job.key),
             contested=self._ledger.contested(job.key),
             mirrored=self._mirror.holds(job),
@@ -107,9 +107,11 @@ class Reconciler:
         self._look_later(job.key, decision)
 
     def _look_later(self, key: str, decision: Decision) -> None:
-        """At the decision's own time, and when a standing obstacle ends."""
+        """At the decision's own time, when a standing obstacle ends, and when the table was waited for long enough."""
         obstacle = self._launcher.obstacle(key) if decision.launch else None
-        for when in (decision.wake_at, obstacle.retry_at if obstacle else None):
+        job = self._store.get(key)
+        mirrored_by = self._mirror.waits_until(job) if job is not None else None
+        for when in (decision.wake_at, obstacle.retry_at if obstacle else None, mirrored_by):
             if when is not None:
                 self._queue.add_after(key, (when - self._clock.now()).total_seconds())
 
@@ -171,8 +173,3 @@ class Reconciler:
         """A write got no answer: only a read shows what became of it."""
         await self._refresh(key)
         self._doubtful.discard(key)
-
-    def seen(self, instance: Instance) -> None:
-        """An instance changed: the jobs that name it are looked at."""
-        for key in self._ledger.owners(instance.id):
-            self._queue.add(key)

@@ -117,14 +117,16 @@ class Runtime:
 
     def class_deleted(self, name: str) -> None:
         self.store.drop_class(name)
+        self._launcher.classes_changed()
 
     def _instance_changed(self, instance_id: str) -> None:
         instance = self._ledger.get(instance_id)
-        if instance is not None and instance.reclaimed:
+        owners = self._ledger.owners(instance_id)
+        if instance is not None and instance.reclaimed and owners:  # without an owner it may be an hour ago
             self._fleet.reclaimed(instance.pool)
         if instance is None or instance.state.ending:
             self._launcher.capacity_freed()
-        for key in self._ledger.owners(instance_id):
+        for key in owners:
             self._queue.add(key)
 
     # ---- running ----
@@ -148,7 +150,7 @@ class Runtime:
                 self.working = False
                 lost.cancel()
                 work.cancel()
-            await _ended(work)
+                await _ended(work)
 
     async def _until_lost(self) -> None:
         while self._lease.leading():
@@ -186,18 +188,23 @@ class Runtime:
         """The leader's start: jobs first, then instances, then the queue. Tried until it works."""
         while True:
             try:
-                self.store.replace_all(await self._kube.list_jobs())
-                for job_class in await self._kube.list_classes():
-                    self.store.put_class(job_class)
-                for job in self.store.jobs():
-                    self._ledger.job_is(job.key, job)
-                if await self._poller.round():
-                    break
+                await self._list()
+                break
             except (KubeError, Unanswered) as error:
                 log.warning("cannot list the SpotJobs yet: %s", error)
             await self._clock.sleep(START_RETRY_SECONDS)
         for job in self.store.jobs():
+            self._ledger.job_is(job.key, job)
+        await self._poller.first_round()
+        for job in self.store.jobs():
             self._queue.add(job.key)
+
+    async def _list(self) -> None:
+        """The whole truth about jobs and classes, whatever the watch has missed."""
+        jobs, classes = self.store.keys(), frozenset(self.store.classes())
+        for key in self.store.listed(await self._kube.list_jobs(), jobs):
+            self._queue.add(key)
+        self.store.listed_classes(await self._kube.list_classes(), classes)
 
     async def _work(self) -> None:
         while True:

@@ -25,9 +25,9 @@ class Store:
     # ---- jobs ----
 
     def put(self, job: SpotJob) -> bool:
-        """Keep this version; False when a newer or equal one of the same object is known."""
+        """Keep this version; False when a newer or equal one is known, be it of a namesake that was created since."""
         known = self._jobs.get(job.key)
-        if known is not None and known.metadata.uid == job.metadata.uid and _revision(known) >= _revision(job):
+        if known is not None and _revision(known) >= _revision(job):
             return False
         self._jobs[job.key] = job
         return True
@@ -44,13 +44,23 @@ class Store:
     def jobs(self) -> Iterable[SpotJob]:
         return self._jobs.values()
 
-    def replace_all(self, jobs: Iterable[SpotJob]) -> None:
-        """A full listing of our own: what it does not show is gone."""
-        listed = {job.key: job for job in jobs}
-        for key in [k for k in self._jobs if k not in listed]:
-            del self._jobs[key]
-        for job in listed.values():
+    def keys(self) -> frozenset[str]:
+        """Every job that is known now."""
+        return frozenset(self._jobs)
+
+    def listed(self, jobs: Iterable[SpotJob], known_before: frozenset[str]) -> frozenset[str]:
+        """A full listing of our own. Returns the keys of `known_before` that it does not show: they are gone.
+
+        `known_before` are the keys from before the listing was asked for. What the watch has brought since may be
+        newer than the listing, so its absence there means nothing.
+        """
+        shown = {job.key: job for job in jobs}
+        gone = known_before - shown.keys()
+        for key in gone:
+            self._jobs.pop(key, None)
+        for job in shown.values():
             self.put(job)
+        return gone
 
     # ---- classes ----
 
@@ -61,6 +71,14 @@ class Store:
 
     def drop_class(self, name: str) -> None:
         self._classes.pop(name, None)
+
+    def listed_classes(self, classes: Iterable[SpotJobClass], known_before: frozenset[str]) -> None:
+        """As `listed`, for the classes."""
+        shown = {job_class.name: job_class for job_class in classes}
+        for name in known_before - shown.keys():
+            self.drop_class(name)
+        for job_class in shown.values():
+            self.put_class(job_class)
 
     def classes(self) -> Mapping[str, SpotJobClass]:
         return self._classes

@@ -76,7 +76,7 @@ def _current(status: SpotJobStatus, **fields: Any) -> SpotJobStatus:
 
 
 def _waiting(status: SpotJobStatus, change: Waiting, now: datetime) -> SpotJobStatus:
-    since = status.waiting_since if status.reason is change.reason else now
+    since = (status.waiting_since if change.reason.same_wait(status.reason) else None) or now
     return _set(
         status,
         reason=change.reason,

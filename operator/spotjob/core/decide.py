@@ -188,7 +188,7 @@ def _obstructed(job: SpotJob, obstacle: Obstacle, now: datetime) -> Decision:
 
 def _give_up_at(job: SpotJob, obstacle: Obstacle) -> datetime | None:
     """When capacityTimeoutSeconds end; the wait began when it was first shown."""
-    if job.status.reason is not obstacle.reason:
+    if not obstacle.reason.same_wait(job.status.reason):
         return None
     return _plus(job.status.waiting_since, job.spec.capacity_timeout_seconds)
 

@@ -42,6 +42,8 @@ class Ledger:
         self._live: dict[str, set[str]] = {}  # instance id -> keys of the jobs whose live attempt names it
         self._spent: set[str] = set()  # ids that were bound once
         self._missing: dict[str, Missing] = {}
+        self.blind: set[str] = set()
+        """Regions that have not shown their instances to this leader yet: nothing is launched there."""
 
     # ---- what EC2 says ----
 
@@ -85,8 +87,10 @@ class Ledger:
         for instance_id in [i for i, seen in self._instances.items() if seen.state.dead]:
             if instance_id not in self._named_by:
                 del self._instances[instance_id]
-                self._missing.pop(instance_id, None)
-                self._spent.discard(instance_id)
+        heard_of = self._instances.keys() | self._named_by.keys()
+        self._spent &= heard_of
+        for instance_id in self._missing.keys() - heard_of:
+            del self._missing[instance_id]
 
     # ---- what the jobs say ----
 
@@ -98,7 +102,8 @@ class Ledger:
         self._unname(key)
         if job is None:
             return self.release(key)
-        self._spent.update(a.instance_id for a in job.status.attempts)
+        for attempt in job.status.attempts:
+            self._spend(attempt.instance_id, key)
         if job.current is None or not (job.guarded or job.running):
             return None
         instance_id = job.current.instance_id
@@ -109,6 +114,13 @@ class Ledger:
         if self._offers.get(key) == instance_id:
             self.release(key)
         return None
+
+    def _spend(self, instance_id: str, key: str) -> None:
+        """The instance was bound; an offer of it to another job, made by an earlier leader's view, ends."""
+        self._spent.add(instance_id)
+        offered_to = self._reserved.get(instance_id)
+        if offered_to is not None and offered_to != key:
+            self.release(offered_to)
 
     def _unname(self, key: str) -> None:
         instance_id = self._named.pop(key, None)
@@ -132,9 +144,19 @@ class Ledger:
         return youngest
 
     def reserve(self, instance: Instance, key: str) -> None:
-        """Keep an instance that was launched for this job."""
+        """Keep a free instance for this job, in place of what it was offered before."""
+        self.release(key)
         self._reserved[instance.id] = key
         self._offers[key] = instance.id
+
+    def launched(self, instance: Instance, now: datetime) -> bool:
+        """Note an instance as CreateFleet answers it; True when it is free.
+
+        A repeated call brings the instances of the call whose answer was lost. Meanwhile a listing may have shown
+        them, and another job may have them. What the listing said is newer and knows more.
+        """
+        known = self._instances.setdefault(instance.id, instance)
+        return self._is_free(known, now)
 
     def offer_for(self, key: str, now: datetime) -> Instance | None:
         """The instance reserved for a job, if it is still young enough and alive; otherwise the reservation ends."""

@@ -133,6 +133,12 @@ class Reason(StrEnum):
             ):
                 return Phase.FINISHED_NOK
 
+    def same_wait(self, other: Reason | None) -> bool:
+        """One wait goes on. A throttled call in the middle of a shortage does not begin a new one: with it,
+        capacityTimeoutSeconds would begin anew as well, and never pass."""
+        shortage = (Reason.INSUFFICIENT_CAPACITY, Reason.THROTTLED)
+        return self is other or (self in shortage and other in shortage)
+
 
 class Budget(StrEnum):
     """Which counter of `.status.counts` an attempt's outcome draws on."""
