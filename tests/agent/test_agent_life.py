@@ -31,7 +31,8 @@ def test_a_container_that_ends_within_two_seconds_is_only_reported_as_finished(f
     report = fleet.world.final(instance)
     assert [known.kind for known in fleet.world.reports[instance]] == ["finished"]
     assert report.started_at is not None
-    assert report.started_at <= report.at
+    # Of a container that ends at once, docker may note the start a moment after the end.
+    assert report.at - report.started_at > timedelta(milliseconds=-100)
 
 
 def test_the_exit_code_and_the_last_lines_reach_the_api(fleet: Fleet, image: str) -> None:

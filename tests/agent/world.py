@@ -42,6 +42,8 @@ class World(ThreadingHTTPServer):
         self.reclaims: dict[str, datetime] = {}
         self.refusals: dict[str, int] = {}
         """Call name (assignment, claim, report, heartbeat) -> HTTP status that it gets instead of an answer."""
+        self.pages: dict[str, int] = {}
+        """As refusals, but from a proxy before the API: a page for people."""
 
     def start(self) -> None:
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -90,6 +92,8 @@ class World(ThreadingHTTPServer):
         return self._refused(found[2]) or self._attempt(found[1], found[2], token, body)
 
     def _refused(self, call: str) -> Answer | None:
+        if call in self.pages:
+            return self.pages[call], "<html>a proxy's page</html>"
         return (self.refusals[call], {"title": "as the test wants it"}) if call in self.refusals else None
 
     def _metadata(self, method: str, instance: str, item: str, session: str) -> Answer:

@@ -37,7 +37,8 @@ ROOT = Path(setting("SPOTJOB_ROOT", "/"))  # a simulated instance has its own
 STATE, SHARED = ROOT / "var/lib/spotjob", ROOT / "run/spotjob"
 TIMER = ROOT / "etc/systemd/system/spotjob-deadline.timer"
 BOOT_ID = ROOT / "proc/sys/kernel/random/boot_id"
-BEGUN, SIGNALLED, RESULT = STATE / "begun.json", STATE / "signalled.json", STATE / "result.json"
+BEGUN, RESULT = STATE / "begun.json", STATE / "result.json"
+SIGNALLED = ROOT / "run/spotjob-signalled.json"  # in memory: it counts in one boot only, and the disk may be full
 IMDS = setting("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254").rstrip("/") + "/latest/"
 API = setting("SPOTJOB_API_URL").rstrip("/")
 LAUNCH_TOKEN = setting("SPOTJOB_LAUNCH_TOKEN")
@@ -47,8 +48,7 @@ POLL_SECONDS = float(setting("SPOTJOB_POLL_SECONDS", "5"))  # AWS asks for every
 HEARTBEAT_SECONDS = float(setting("SPOTJOB_HEARTBEAT_SECONDS", "30"))
 PULL_SECONDS = float(setting("SPOTJOB_PULL_SECONDS", "30"))  # no pull is begun again later than this
 REPORT_SECONDS = float(setting("SPOTJOB_REPORT_SECONDS", "600"))
-STARTED_SECONDS, LOG_TAIL_BYTES, MESSAGE_CHARS = 2.0, 2048, 1024
-NEVER = float("inf")
+STARTED_SECONDS, LOG_TAIL_BYTES, MESSAGE_CHARS, NEVER = 2.0, 2048, 1024, float("inf")
 INSIDE = "/run/spotjob"  # where the container sees SHARED
 # What a broken connection or a cut answer raises: IncompleteRead and BadStatusLine are no OSErrors.
 BROKEN = (OSError, ValueError, http.client.HTTPException)
@@ -172,11 +172,11 @@ def api(method: str, path: str, token: str, body: Any = None, timeout: float = 1
     """The JSON of a 2xx answer, None without one. Raises Over for a final no, BROKEN for all that may pass."""
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     status, text = exchange(API, method, path, headers, body, timeout)
-    if status in FINAL:
+    if status in FINAL and text.startswith(b"{"):  # a proxy's page is no word of the API
         raise Over(f"{method} {path}: {status} {text[:300].decode(errors='replace')}")
     if not 200 <= status < 300:
         raise ConnectionError(f"{method} {path}: the API answered {status}")
-    return json.loads(text) if text else None
+    return json.loads(text.decode(errors="replace")) if text else None  # a decoder's error would quote all of it
 
 
 def post(job: Json, what: str, body: Json, timeout: float = 10) -> Any:
@@ -191,7 +191,7 @@ def engine(method: str, path: str, body: Any = None, timeout: float | None = 60,
     """
     headers = {"Content-Type": "application/json", "X-Registry-Auth": auth}
     status, text = exchange(DOCKER, method, path, headers, body, timeout)
-    if method == "GET" and status in (400, 404):  # 400: no such thing can be, such as an image reference with blanks
+    if method == "GET" and status in (301, 400, 404):  # 301, 400: no such thing can be, as an image with dots or blanks
         return b""
     if status >= 400:
         raise EngineError(status, str(json.loads(text).get("message", "")))
@@ -207,8 +207,7 @@ def registry_auth(image: str, logins: dict[str, dict[str, str]]) -> str:
     """The X-Registry-Auth header for this image's registry."""
     host, slash, _ = image.partition("/")
     named = slash and ("." in host or ":" in host or host == "localhost")
-    login = logins.get(host if named else "docker.io", {})
-    return base64.urlsafe_b64encode(json.dumps(login).encode()).decode()
+    return base64.urlsafe_b64encode(json.dumps(logins.get(host if named else "docker.io", {})).encode()).decode()
 
 
 def pull(image: str, auth: str) -> str:
@@ -283,8 +282,8 @@ class Life:
         self._boot = BOOT_ID.read_text().strip()
         self._unsent: list[Json] = []
         self._noticed = self._stopping = False
-        self._look_at, self._send_at, self._beat_at = 0.0, 0.0, time.time() + HEARTBEAT_SECONDS
-        self._signal_at = self._kill_at = NEVER
+        self._look_at, self._send_at, self._beat_at = 0.0, 0.0, time.monotonic() + HEARTBEAT_SECONDS
+        self._signal_at = self._kill_at = NEVER  # all on the monotonic clock, which nobody can set back
 
     def live(self) -> Json:
         """Until the container has ended; returns the final report. Raises Over."""
@@ -338,8 +337,7 @@ class Life:
         """From here on a container that is missing has run: it is never made again."""
         self._duties()
         remember(BEGUN, dict)
-        # What went wrong, inspect says too, and decides.
-        tolerate("start", lambda: self._patiently(lambda: engine("POST", f"{self._path}/start")))
+        tolerate("start", lambda: self._patiently(lambda: engine("POST", f"{self._path}/start")))  # inspect decides
 
     def _watch(self) -> Any:
         """The inspect document of the container that has ended, None if it was removed."""
@@ -374,29 +372,29 @@ class Life:
 
     def _attend(self, work: threading.Thread, seconds: float = NEVER) -> bool:
         """Do what is due until `work` has ended (True), or for `seconds` (False). Raises Over."""
-        end = time.time() + seconds
-        while work.is_alive() and time.time() < end:
+        end = time.monotonic() + seconds
+        while work.is_alive() and time.monotonic() < end:
             send_at = self._send_at if self._unsent else NEVER
             due = min(self._look_at, self._beat_at, send_at, self._signal_at, self._kill_at, end)
-            work.join(max(0.0, min(due - time.time(), 5.0)))
+            work.join(max(0.0, min(due - time.monotonic(), 5.0)))
             if work.is_alive():
                 self._duties()
         return not work.is_alive()
 
     def _duties(self) -> None:
-        if time.time() >= self._look_at:
-            self._look_at = time.time() + POLL_SECONDS
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + POLL_SECONDS
             tolerate("metadata", self._look)
-        if time.time() >= self._signal_at:
-            self._signal_at = NEVER if self._signal(self._orders["signal"]) else time.time() + 1
-        if time.time() >= self._kill_at:
-            self._kill_at = NEVER if self._signal("SIGKILL") else time.time() + 1
-        if self._unsent and time.time() >= self._send_at:
-            self._send_at = time.time() + POLL_SECONDS
+        if time.monotonic() >= self._signal_at:
+            self._signal_at = NEVER if self._signal(self._orders["signal"]) else time.monotonic() + 1
+        if time.monotonic() >= self._kill_at:
+            self._kill_at = NEVER if self._signal("SIGKILL") else time.monotonic() + 1
+        if self._unsent and time.monotonic() >= self._send_at:
+            self._send_at = time.monotonic() + POLL_SECONDS
             while self._unsent and self._tell("report", self._unsent[0]) is not None:
                 self._unsent.pop(0)
-        if time.time() >= self._beat_at:
-            self._beat_at = time.time() + HEARTBEAT_SECONDS
+        if time.monotonic() >= self._beat_at:
+            self._beat_at = time.monotonic() + HEARTBEAT_SECONDS
             self._heartbeat()
 
     def _look(self) -> None:
@@ -408,7 +406,8 @@ class Life:
         notice = None if self._noticed else metadata("spot/instance-action")
         if notice is not None:
             when = json.loads(notice).get("time", "")
-            self._signal_at = min(self._signal_at, epoch(when) - self._orders["secondsBefore"])
+            left = epoch(when) - time.time() - self._orders["secondsBefore"]
+            self._signal_at = min(self._signal_at, time.monotonic() + left)
             write(SHARED / "interruption.json", notice, 0o644)
             self._unsent.append({"kind": "notice", "at": when})
             self._send_at, self._noticed = 0.0, True
@@ -424,12 +423,12 @@ class Life:
     def _heartbeat(self) -> None:
         answer = self._tell("heartbeat", {"container": "running" if BEGUN.exists() else "pulling"}) or {}
         if answer.get("order") == "stop" and not self._stopping:
-            self._stopping, self._signal_at = True, time.time()
-            self._kill_at = time.time() + float(answer.get("graceSeconds", 10))
+            self._stopping, self._signal_at = True, time.monotonic()
+            self._kill_at = time.monotonic() + float(answer.get("graceSeconds", 10))
 
     def _tell(self, what: str, body: Json) -> Any:
         """The answer; {} when it is a final no, None when the API is away. Never so patient that a signal is late."""
-        timeout = min(5.0, max(0.2, self._signal_at - time.time()))
+        timeout = min(5.0, max(0.2, self._signal_at - time.monotonic()))
         try:
             return tolerate(what, lambda: post(self._job, what, body, timeout) or {})
         except Over as error:
@@ -455,7 +454,8 @@ def claim(instance: str, pair: Json, nonce: str) -> Json:
 def move_kill_timer(power_off_at: str) -> None:
     """From the window of an unclaimed instance to this attempt's own limit."""
     date = datetime.fromtimestamp(epoch(power_off_at), timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
-    write(TIMER, re.sub(r"(?m)^OnCalendar=.*$", f"OnCalendar={date}", TIMER.read_text()), 0o644)
+    if date not in TIMER.read_text():  # else it was moved before, and the container may have filled the disk
+        write(TIMER, re.sub(r"(?m)^OnCalendar=.*$", f"OnCalendar={date}", TIMER.read_text()), 0o644)
     for command in (["daemon-reload"], ["restart", TIMER.name]):
         subprocess.run(["systemctl", *command], check=True)
 
