@@ -102,16 +102,14 @@ async def test_a_token_serves_the_attempt_in_its_path_only(
     assert world.kube.writes == 0
 
 
-@pytest.mark.parametrize(("what", "body"), [("report", finished(0)), ("heartbeat", {})])
-async def test_the_token_of_an_earlier_attempt_serves_no_more(world: World, what: str, body: dict[str, Any]) -> None:
+async def test_the_token_of_an_earlier_attempt_reports_no_more(world: World) -> None:
     world.add(in_its_second_attempt())
-    assert_problem(await world.say(what, body), 403, "no longer the current one")
+    assert_problem(await world.say("report", finished(0)), 403, "no longer the current one")
     assert world.kube.writes == 0
 
 
-@pytest.mark.parametrize(("what", "body"), [("report", finished(0)), ("heartbeat", {})])
-async def test_a_report_about_a_job_that_is_gone_is_final(world: World, what: str, body: dict[str, Any]) -> None:
-    assert_problem(await world.say(what, body), 403, "the job is gone")
+async def test_a_report_about_a_job_that_is_gone_is_final(world: World) -> None:
+    assert_problem(await world.say("report", finished(0)), 403, "the job is gone")
 
 
 @pytest.mark.parametrize(
@@ -123,6 +121,8 @@ async def test_a_report_about_a_job_that_is_gone_is_final(world: World, what: st
         (finished(0) | {"exitcode": 0}, "body.exitcode"),
         (finished(0) | {"logTail": "x" * 2049}, "body.logTail"),
         (STARTED | {"at": "yesterday"}, "body.at"),
+        (STARTED | {"at": "2026-11-22T01:00:00"}, "body.at: Input should have timezone info"),
+        (finished(0) | {"startedAt": "2026-11-22T01:00:00"}, "body.startedAt: Input should have timezone info"),
     ],
 )
 async def test_a_bad_report_is_refused_by_field(world: World, body: dict[str, Any], field: str) -> None:
@@ -160,6 +160,19 @@ async def test_a_heartbeat_brings_the_order_to_stop(world: World, job: SpotJob) 
 async def test_a_heartbeat_before_the_index_knows_the_job_is_answered_from_the_object(world: World) -> None:
     world.kube.store(running("i-1"))
     assert (await world.say("heartbeat", {})).json()["order"] == "continue"
+
+
+async def test_the_agent_of_an_earlier_attempt_or_of_a_job_that_is_gone_is_told_to_stop(world: World) -> None:
+    assert (await world.say("heartbeat", {})).json()["order"] == "stop"
+    world.add(in_its_second_attempt())
+    assert (await world.say("heartbeat", {})).json()["order"] == "stop"
+
+
+async def test_an_agent_whose_attempt_the_index_does_not_know_yet_goes_on(world: World) -> None:
+    world.add(running("i-1", backoffLimit=3))
+    world.kube.store(in_its_second_attempt())
+    answer = await world.say("heartbeat", {}, attempt=2, instance="i-2")
+    assert answer.json()["order"] == "continue"
 
 
 # ---- callbacks ----

@@ -121,8 +121,8 @@ def test_agent_and_container_get_different_tokens_for_the_same_attempt() -> None
 
 def test_secret_values_are_masked_whole_and_by_line_and_plain_values_are_not() -> None:
     job = booting(env=[from_secret("database", "key"), {"name": "PLAIN", "value": "visible"}])
-    mask = handed(job, {PASSWORD: {"key": b"first\nsecond\n"}}).mask
-    assert {"first\nsecond\n", "first", "second"} <= set(mask)
+    mask = handed(job, {PASSWORD: {"key": b"first\n  second \n \n"}}).mask
+    assert {"first\n  second \n \n", "first", "second"} <= set(mask)
     assert "visible" not in mask
     assert "" not in mask
 

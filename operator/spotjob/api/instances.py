@@ -84,17 +84,22 @@ async def report(said: Report, given: Given, claims: Agent) -> dict[str, str]:
 
 @router.post("/attempts/{uid}/{number}/heartbeat", responses=documented(400, *_PROBLEMS))
 async def heartbeat(_: Heartbeat, given: Given, claims: Agent) -> HeartbeatAnswer:
-    """Brings orders back. Answered from the index, so it costs the API server nothing."""
-    job = given.index.get(claims.uid) or await _read(given, claims)
-    _require_current(job, claims)
-    return HeartbeatAnswer(order="stop" if must_stop(job) else "continue")
+    """Brings orders back. Answered from the index, so it costs the API server nothing.
+
+    An attempt that is no longer the current one has to stop too: nobody waits for its result.
+    """
+    job = given.index.get(claims.uid)
+    if job is None or not _current(job, claims):
+        job = await _read(given, claims)  # the index may be late
+    stop = job is None or not _current(job, claims) or must_stop(job)
+    return HeartbeatAnswer(order="stop" if stop else "continue")
 
 
-async def _read(given: Services, claims: Claims) -> SpotJob:
+async def _read(given: Services, claims: Claims) -> SpotJob | None:
     try:
         return await given.kube.get_job(claims.namespace, claims.name)
-    except NotFound as error:
-        raise Refusal(403, "the job is gone") from error
+    except NotFound:
+        return None
 
 
 @router.post("/callback", responses=documented(400, *_PROBLEMS))
@@ -111,6 +116,10 @@ async def callback(said: Callback, given: Given, claims: Container) -> dict[str,
     return {}
 
 
+def _current(job: SpotJob, claims: Claims) -> bool:
+    return holds(job, claims.uid, claims.attempt, claims.instance)
+
+
 def _require_current(job: SpotJob, claims: Claims) -> None:
-    if not holds(job, claims.uid, claims.attempt, claims.instance):
+    if not _current(job, claims):
         raise Refusal(403, "the attempt of this token is no longer the current one")

@@ -16,7 +16,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AwareDatetime, ConfigDict, Field
 
 from spotjob.core.wire import ShortText, Wire
 
@@ -116,7 +116,7 @@ class Report(Strict):
     """`POST /v1/attempts/{uid}/{number}/report`. Reports may be repeated; the first one of a kind counts."""
 
     kind: ReportKind
-    at: datetime
+    at: AwareDatetime
     """The agent's clock: when the container started, or ended, or (notice) when EC2 takes the instance back."""
     finished_as: FinishedAs | None = None
     """With finished: what ended the attempt."""
@@ -125,7 +125,7 @@ class Report(Strict):
     out_of_memory: bool = False
     signalled: bool = False
     """The agent had signalled the container because of a notice or an order before it exited."""
-    started_at: datetime | None = None
+    started_at: AwareDatetime | None = None
     message: ShortText = ""
     log_tail: Annotated[str, Field(max_length=LOG_TAIL_BYTES)] = ""
 

@@ -165,13 +165,14 @@ def _read(contents: Contents, source: Source, key: str) -> bytes:
 
 
 def _secret_values(job: SpotJob, contents: Contents) -> list[str]:
-    """Each secret value, and each line of it: a log is read line by line."""
+    """Each secret value, and each line of it without the blanks around it: programs print lines, and trim them."""
     found: dict[str, None] = {}
     for variable in job.spec.env:
         source, _ = _reference(variable)
         if source is not None and source.kind == "Secret":
             value = _value(variable, contents)
-            found.update(dict.fromkeys(text for text in (value, *value.splitlines()) if text.strip()))
+            lines = (line.strip() for line in value.splitlines())
+            found.update(dict.fromkeys(text for text in (value, *lines) if text.strip()))
     return list(found)
 
 
