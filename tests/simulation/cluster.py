@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from spotjob.core.ports import Conflict, NotFound
+from spotjob.core.ports import Conflict, NotFound, Unanswered
 from spotjob.core.resources import FINALIZER, SpotJob, SpotJobClass
 
 
@@ -23,14 +23,21 @@ class Cluster:
         self.writes: Counter[str] = Counter()
         """Writes by job key, after its creation."""
         self.watchers: list[Callable[[str, SpotJob], None]] = []
+        self.watch_seconds = 0.01
+        """How late the watch brings news."""
+        self.list_seconds = 0.0
+        """How long a listing takes; it shows what was there when it began."""
         self._revision = 0
+        self._created = 0
 
     # ---- what people do ----
 
     def apply(self, name: str, **spec: Any) -> str:
         """Create a SpotJob; returns its key."""
         key = f"batch/{name}"
-        metadata = {"name": name, "namespace": "batch", "uid": f"uid-of-{name}", "generation": 1, "finalizers": []}
+        self._created += 1
+        uid = f"uid-{self._created}-of-{name}"
+        metadata = {"name": name, "namespace": "batch", "uid": uid, "generation": 1, "finalizers": []}
         self.jobs[key] = {"metadata": metadata, "spec": {"image": "busybox:1", **spec}, "status": {}}
         self._changed(key)
         return key
@@ -62,13 +69,15 @@ class Cluster:
         self._tell("MODIFIED", self.job(key))
 
     def _gone(self, key: str) -> None:
+        self._revision += 1
+        self.jobs[key]["metadata"]["resourceVersion"] = str(self._revision)
         self._tell("DELETED", self.job(key))
         del self.jobs[key]
 
     def _tell(self, kind: str, job: SpotJob) -> None:
         loop = asyncio.get_running_loop()
         for watcher in self.watchers:
-            loop.call_later(0.01, watcher, kind, job)
+            loop.call_later(self.watch_seconds, watcher, kind, job)
 
     def _checked(self, job: SpotJob) -> dict[str, Any]:
         raw = self.jobs.get(job.key)
@@ -82,7 +91,9 @@ class Cluster:
     # ---- ports.Kubernetes ----
 
     async def list_jobs(self) -> Sequence[SpotJob]:
-        return [self.job(key) for key in self.jobs]
+        listed = [self.job(key) for key in self.jobs]
+        await asyncio.sleep(self.list_seconds)
+        return listed
 
     async def list_classes(self) -> Sequence[SpotJobClass]:
         return self.classes
@@ -143,6 +154,31 @@ class Cluster:
         metadata = {**lease["metadata"], "resourceVersion": str(self._revision)}
         self.leases[metadata["name"]] = {**lease, "metadata": metadata}
         return self.leases[metadata["name"]]
+
+
+class Line:
+    """One client's connection to the API server: every call of Cluster, until it is cut."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self.cut = False
+        self.lost: Counter[str] = Counter()
+        """How many more calls of a method take effect without an answer."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._cluster, name)
+
+        async def call(*arguments: Any, **options: Any) -> Any:
+            if self.cut:
+                await asyncio.sleep(1)
+                raise Unanswered(f"{name}: no connection")
+            answer = await method(*arguments, **options)
+            if self.lost[name] > 0:
+                self.lost[name] -= 1
+                raise Unanswered(f"{name}: the answer is lost")
+            return answer
+
+        return call
 
 
 def merge(target: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:

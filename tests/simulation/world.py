@@ -23,12 +23,12 @@ from spotjob.controller.runtime import Runtime
 from spotjob.core import claims, reports
 from spotjob.core.conditions import merge_patch, next_status
 from spotjob.core.contract import ClaimRequest, Report
-from spotjob.core.ports import Conflict, Ec2Error, Ec2Unanswered, InstanceType, NotFound, Place, Subnet
+from spotjob.core.ports import Conflict, Ec2Error, Ec2Unanswered, InstanceType, NotFound, Place, Subnet, Unanswered
 from spotjob.core.resources import SpotJob, SpotJobClass
 from spotjob.core.states import Change, InstanceState
 from spotjob.local.ec2 import Simulator, Timing
 from spotjob.settings import Settings
-from tests.simulation.cluster import Cluster
+from tests.simulation.cluster import Cluster, Line
 
 START = datetime(2026, 11, 22, 2, 0, 0, tzinfo=UTC)
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
@@ -42,23 +42,15 @@ PLACE = Place(
     instance_types=TYPES,
     offered=frozenset((t.name, zone) for t in TYPES for zone in ZONES),
 )
-CLASS = SpotJobClass.model_validate(
-    {
-        "metadata": {
-            "name": "default",
-            "uid": "uid-of-default",
-            "resourceVersion": "1",
-            "annotations": {"spotjob.dev/is-default-class": "true"},
-        },
-        "spec": {
-            "region": "us-east-1",
-            "subnets": {"ids": ["subnet-0"]},
-            "securityGroups": ["sg-1"],
-            "apiURL": "http://127.0.0.1:8080",
-            "maxConcurrent": 1000,
-        },
-    }
-)
+
+
+def a_class(name: str, default: bool = False, **spec: Any) -> SpotJobClass:
+    """A class in us-east-1. `spec` in wire names."""
+    annotations = {"spotjob.dev/is-default-class": "true"} if default else {}
+    metadata = {"name": name, "uid": f"uid-of-{name}", "resourceVersion": "1", "annotations": annotations}
+    known = {"region": "us-east-1", "subnets": {"ids": ["subnet-0"]}, "securityGroups": ["sg-1"]}
+    known |= {"apiURL": "http://127.0.0.1:8080", "maxConcurrent": 1000}
+    return SpotJobClass.model_validate({"metadata": metadata, "spec": {**known, **spec}})
 
 
 class LoopClock:
@@ -111,15 +103,24 @@ class SimulatedEc2(BotoEc2):
         return PLACE
 
 
+class NoAnswer:
+    """Stands where boto3 does when nothing answers: a region that does not exist."""
+
+    async def call(self, operation: str, **_: Any) -> Raw:
+        await asyncio.sleep(15)
+        raise Ec2Unanswered(f"{operation}: no such host")
+
+
 class SimulatedAws:
-    """ports.Aws with one region."""
+    """ports.Aws with one region; every other one does not answer."""
 
     def __init__(self, ec2: Simulator, clock: LoopClock) -> None:
         self._one = SimulatedEc2(ec2, clock)
+        none = NoAnswer()
+        self._other = BotoEc2("us-nowhere-1", none, none, none, clock)  # type: ignore[arg-type]
 
-    def ec2(self, region: str) -> SimulatedEc2:
-        assert region == "us-east-1"
-        return self._one
+    def ec2(self, region: str) -> BotoEc2:
+        return self._one if region == "us-east-1" else self._other
 
 
 class MemoryTable:
@@ -156,7 +157,10 @@ class World:
     def __init__(self, run_seconds: float = 5, exit_code: int = 0, timing: Timing | None = None, **settings: Any):
         self.clock = LoopClock()
         self.cluster = Cluster()
-        self.cluster.classes.append(CLASS)
+        self.cluster.classes.append(a_class("default", default=True))
+        self.lines: list[Line] = []
+        """The operators' connections to the API server, in the order of their starts."""
+        self._agents_line = Line(self.cluster)
         self.ec2 = Simulator(START, 1, timing=timing or Timing(boot_seconds=20, shutdown_seconds=10))
         self.table = MemoryTable()
         self.runs: Counter[str] = Counter()
@@ -181,11 +185,13 @@ class World:
     # ---- operators ----
 
     def start_operator(self) -> Runtime:
-        lease = Lease(self.cluster, self.clock, f"operator-{len(self._operators)}", self._settings.lease_seconds)
+        line = Line(self.cluster)
+        self.lines.append(line)
+        lease = Lease(line, self.clock, f"operator-{len(self._operators)}", self._settings.lease_seconds)
         identity = Identity("test", "uid-of-kube-system", "print()", "token", self._settings.launch_window_seconds)
         runtime = Runtime(
             self._settings,
-            self.cluster,
+            line,  # type: ignore[arg-type]
             SimulatedAws(self.ec2, self.clock),
             self.table.open,
             lease,
@@ -194,6 +200,8 @@ class World:
         )
 
         def news(kind: str, job: SpotJob) -> None:
+            if line.cut:
+                return
             (runtime.job_deleted if kind == "DELETED" else runtime.job_changed)(job)
 
         self.cluster.watchers.append(news)
@@ -208,6 +216,27 @@ class World:
             task.cancel()
         await asyncio.gather(*self._operators, return_exceptions=True)
         self.cluster.leases.update(leases)
+
+    async def stop_operator(self, number: int) -> None:
+        """As SIGTERM: the lease is given back."""
+        self._operators[number].cancel()
+        await asyncio.gather(self._operators[number], return_exceptions=True)
+
+    def cut(self, *lines: Line) -> None:
+        """These clients have no connection to the API server, and their watches tell them nothing."""
+        for line in lines:
+            line.cut = True
+
+    def mend(self, *lines: Line) -> None:
+        """The connection is back. A watch that begins anew shows every object; what was deleted it does not tell."""
+        for line in lines:
+            line.cut = False
+        for key in self.cluster.jobs:
+            self.cluster._tell("MODIFIED", self.cluster.job(key))
+
+    def outage(self) -> list[Line]:
+        """Everybody's connection to the API server."""
+        return [*self.lines, self._agents_line]
 
     # ---- nature ----
 
@@ -225,13 +254,19 @@ class World:
         """What agent.py does, in short: claim, run, report, power off."""
         window = self._settings.launch_window_seconds
         for _ in range(window):
-            job = next((j for j in await self.cluster.list_jobs() if claims.assignment_for(j, instance_id)), None)
+            job = next((j for j in await self._asked() if claims.assignment_for(j, instance_id)), None)
             if job is not None and await self._claim(job, instance_id):
                 await self._run(job)
                 break
             await asyncio.sleep(1)
         self.ec2.advance(self.clock.now())
         self.ec2.power_off(instance_id)
+
+    async def _asked(self) -> list[SpotJob]:
+        try:
+            return list(await self._agents_line.list_jobs())
+        except Unanswered:
+            return []
 
     async def _claim(self, job: SpotJob, instance_id: str) -> bool:
         assert job.running is not None
@@ -256,8 +291,12 @@ class World:
     async def _report(self, job: SpotJob, **report: Any) -> None:
         while True:
             try:
-                known = await self.cluster.get_job(job.metadata.namespace, job.metadata.name)
+                known = await self._agents_line.get_job(job.metadata.namespace, job.metadata.name)
             except NotFound:
+                return
+            except Unanswered:
+                continue
+            if known.metadata.uid != job.metadata.uid:
                 return
             change = reports.change_for(known, Report(**report), self.clock.now())
             if change is None or await self._write(known, change):
@@ -265,8 +304,10 @@ class World:
 
     async def _write(self, job: SpotJob, change: Change) -> bool:
         try:
-            await self.cluster.write_status(job, merge_patch(job.status, next_status(job, change, self.clock.now())))
-        except (Conflict, NotFound):
+            await self._agents_line.write_status(
+                job, merge_patch(job.status, next_status(job, change, self.clock.now()))
+            )
+        except (Conflict, NotFound, Unanswered):
             return False
         return True
 

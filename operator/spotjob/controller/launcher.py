@@ -194,12 +194,12 @@ class Launcher:
             return self._settle(left, keys)
         waiting = [key for key in keys if self._ledger.take(order.shape, key, self._clock.now()) is None]
         waiting = self._within_limit(order, waiting)
-        name = order.job_class.name
-        self._asked[name] += len(waiting)
+        name, asked = order.job_class.name, len(waiting)
+        self._asked[name] += asked
         try:
             waiting, faults = await self._rounds(order, waiting)
         finally:
-            self._asked[name] -= len(waiting)
+            self._asked[name] -= asked
         if waiting and self._lease.leading():
             self._obstruct(order, waiting, faults)
         self._settle(left, keys)
