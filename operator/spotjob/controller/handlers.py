@@ -99,15 +99,25 @@ async def _serve(settings: Settings, runtime: Runtime) -> None:
     async with Probes(settings.metrics_port, synced.is_set):
         working = asyncio.create_task(runtime.run())
         working.add_done_callback(lambda _: stop.set())
+        handlers = registry(runtime)
+
+        @kopf.on.cleanup(registry=handlers)
+        async def end(**_: Any) -> None:
+            """Before kopf's own end: it waits five seconds for tasks that it does not know."""
+            await _cancelled(working)
+
         try:
-            await kopf.operator(
-                registry=registry(runtime), ready_flag=synced, stop_flag=stop, clusterwide=True, standalone=True
-            )
+            await kopf.operator(registry=handlers, ready_flag=synced, stop_flag=stop, clusterwide=True, standalone=True)
         finally:
-            working.cancel()
-            await asyncio.wait({working})
+            await _cancelled(working)
     if not working.cancelled() and (fault := working.exception()) is not None:
         raise fault
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    """Cancel a task and see it end, however it ends."""
+    task.cancel()
+    await asyncio.wait({task})
 
 
 def registry(runtime: Runtime) -> kopf.OperatorRegistry:
