@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from spotjob.core.userdata import render
+from spotjob.local.docker import Docker
 from spotjob.local.processes import MARKER
 from tests.agent.fleet import AGENT, Fleet
 from tests.agent.world import LAUNCH_TOKEN
@@ -148,3 +152,22 @@ def test_twenty_instances_at_once_each_run_their_container_once(fleet: Fleet, im
     assert [report.exit_code for report in reports] == list(range(20))
     assert [report.log_tail for report in reports] == [f"run {number}\n" for number in range(20)]
     assert all(fleet.halted[instance].wait(20) for instance in instances)
+
+
+def test_an_engine_that_breaks_off_in_its_answer_has_not_answered(tmp_path: Path) -> None:
+    """Else the machine would never be halted: who halts it waits out an OSError, and nothing else."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "engine.sock"))
+        listener.listen()
+
+        def break_off() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n[]")
+
+        thread = threading.Thread(target=break_off)
+        thread.start()
+        with pytest.raises(OSError, match="IncompleteRead"):
+            Docker(tmp_path / "engine.sock").containers("spotjob.instance=i-1")
+        thread.join()

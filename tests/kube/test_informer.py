@@ -129,11 +129,13 @@ class Script:
 
     def __init__(self, listings: list[list[SpotJob]], watches: list[list[Step]]) -> None:
         self.listings, self.watches = listings, watches
+        self.version = 100
+        """What each listing says."""
         self.resumed_from: list[str] = []
         self.over = asyncio.Event()
 
     async def list_jobs_at(self) -> tuple[list[SpotJob], str]:
-        return self.listings.pop(0), "100"
+        return self.listings.pop(0), str(self.version)
 
     async def watch_jobs(self, resource_version: str) -> AsyncIterator[WatchEvent]:
         self.resumed_from.append(resource_version)
@@ -211,3 +213,13 @@ async def test_a_watch_that_fails_again_and_again_is_given_up_for_a_new_listing(
     script = Script([[], [at(booting("i-1"), 3)]], [[Unanswered("504: Too large resource version")]] * 5)
     await played(script, index, monkeypatch)
     assert index.for_instance("i-1") is not None
+
+
+async def test_after_a_restore_the_older_versions_are_taken_for_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """etcd restored from a backup goes on at a lower revision."""
+    index = JobIndex()
+    lost, restored = at(booting("i-2"), 250), at(booting("i-1"), 90)
+    script = Script([[], [restored]], [[event(250, lost), Expired("unknown version")]])
+    await played(script, index, monkeypatch)
+    assert index.for_instance("i-1") is not None
+    assert index.for_instance("i-2") is None

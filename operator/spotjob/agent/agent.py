@@ -191,7 +191,7 @@ def engine(method: str, path: str, body: Any = None, timeout: float | None = 60,
     """
     headers = {"Content-Type": "application/json", "X-Registry-Auth": auth}
     status, text = exchange(DOCKER, method, path, headers, body, timeout)
-    if method == "GET" and status in (301, 400, 404):  # 301, 400: no such thing can be, as an image with dots or blanks
+    if method == "GET" and status in (400, 404):  # 400: no such thing can be, such as an image reference with blanks
         return b""
     if status >= 400:
         raise EngineError(status, str(json.loads(text).get("message", "")))

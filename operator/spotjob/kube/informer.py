@@ -75,6 +75,11 @@ class JobIndex:
         """The object is gone."""
         self._unlink(self._jobs.pop(uid, None))
 
+    def forget(self) -> None:
+        """Drop everything: no version of before can be compared with those that come."""
+        for uid in list(self._jobs):
+            self.drop(uid)
+
     def replace_all(self, jobs: Iterable[SpotJob]) -> None:
         """A full listing: what it does not show was deleted while nobody watched."""
         listed = {job.metadata.uid: job for job in jobs}
@@ -132,6 +137,7 @@ class Informer:
     def __init__(self, source: Source, index: JobIndex) -> None:
         self._source, self._index = source, index
         self._version: str | None = None
+        self._newest = 0
 
     async def run(self) -> None:
         """Until cancelled. Faults of the API server are waited out, at most 10 s at a time."""
@@ -154,6 +160,10 @@ class Informer:
 
     async def _list(self) -> str:
         jobs, self._version = await self._source.list_jobs_at()
+        if int(self._version) < self._newest:
+            log.warning("the API server's memory is an older one, as after a restore: everything is read anew")
+            self._index.forget()
+        self._newest = int(self._version)
         self._index.replace_all(jobs)
         log.info("%d SpotJobs listed", len(jobs))
         return self._version
@@ -163,7 +173,7 @@ class Informer:
         events = 0
         async for event in self._source.watch_jobs(version):
             self._take(event)
-            self._version = event.resource_version
+            self._version, self._newest = event.resource_version, int(event.resource_version)
             events += 1
         return events
 

@@ -60,6 +60,8 @@ class Docker:
             connection.request(method, path, text, {"Content-Type": "application/json"})
             answer = connection.getresponse()
             content = answer.read()
+        except http.client.HTTPException as error:  # the daemon broke off: not all of these are OSErrors
+            raise ConnectionError(f"{method} {path}: {error!r}") from error
         finally:
             connection.close()
         if answer.status >= 400:
@@ -74,7 +76,7 @@ def find(environment: Mapping[str, str]) -> Docker | None:
     for docker in map(Docker, [*paths, DEFAULT_SOCKET]):
         try:
             docker.call("GET", "/_ping", timeout=5)
-        except (OSError, DockerError, http.client.HTTPException):
+        except (OSError, DockerError):
             continue
         return docker
     return None
