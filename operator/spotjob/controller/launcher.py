@@ -192,8 +192,7 @@ class Launcher:
             for key in keys:
                 self._obstacles[key] = self._orders.obstacle(Reason.LAUNCHING, problem, FAILED_RETRY)
             return self._settle(left, keys)
-        waiting = [key for key in keys if self._ledger.take(order.shape, key, self._clock.now()) is None]
-        waiting = self._within_limit(order, waiting)
+        waiting = self._within_limit(order, list(self._ledger.take(order.shape, keys, self._clock.now())))
         name, asked = order.job_class.name, len(waiting)
         self._asked[name] += asked
         try:

@@ -41,27 +41,30 @@ class Poller:
         self._aws, self._ledger, self._store, self._terminator = aws, ledger, store, terminator
         self._clock, self._lease, self._cluster_uid = clock, lease, cluster_uid
         self._changed, self._seconds = changed, seconds
+        self._looking: set[str] = set()  # regions with a look under way
 
     async def run(self) -> None:
-        """Until cancelled. A failed round is tried again at the next."""
-        while True:
-            await self._clock.sleep(self._seconds)
-            await self.round()
+        """Until cancelled. A look that failed is tried again; regions do not wait for each other."""
+        self._looking.clear()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._clock.sleep(self._seconds)
+                for region in self._store.regions() - self._looking:
+                    self._looking.add(region)
+                    group.create_task(self._try(region))
 
     async def first_round(self) -> None:
         """A new leader's look. A region that does not answer stops nobody's work elsewhere."""
         self._ledger.blind = self._store.regions()
-        await self.round()
-
-    async def round(self) -> None:
-        """One look at every region."""
-        await asyncio.gather(*(self._try(region) for region in sorted(self._store.regions())))
+        await asyncio.gather(*(self._try(region) for region in sorted(self._ledger.blind)))
 
     async def _try(self, region: str) -> None:
         try:
             await self._look(self._aws.ec2(region))
         except (Ec2Error, Ec2Unanswered) as error:
             log.warning("DescribeInstances in %s: %s", region, error)
+        finally:
+            self._looking.discard(region)
 
     async def _look(self, ec2: Ec2) -> None:
         listed = await ec2.describe_cluster(self._cluster_uid)

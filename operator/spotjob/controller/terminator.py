@@ -25,6 +25,7 @@ class Terminator:
         self._changed = changed
         self._ids: dict[str, set[str]] = defaultdict(set)
         self._more = asyncio.Event()
+        self._busy: set[str] = set()  # regions with a call under way
 
     def add(self, region: str, instance_id: str) -> None:
         """This instance has to go."""
@@ -32,13 +33,23 @@ class Terminator:
         self._more.set()
 
     async def run(self) -> None:
-        """Until cancelled."""
-        while True:
-            await self._more.wait()
-            await self._clock.sleep(GATHER_SECONDS)
-            self._more.clear()
-            for region in list(self._ids):
-                await self._terminate(region, self._ids.pop(region))
+        """Until cancelled. Regions do not wait for each other."""
+        self._busy.clear()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._more.wait()
+                await self._clock.sleep(GATHER_SECONDS)
+                self._more.clear()
+                for region in self._ids.keys() - self._busy:
+                    self._busy.add(region)
+                    group.create_task(self._empty(region))
+
+    async def _empty(self, region: str) -> None:
+        try:
+            while ids := self._ids.pop(region, None):
+                await self._terminate(region, ids)
+        finally:
+            self._busy.discard(region)
 
     async def _terminate(self, region: str, ids: set[str]) -> None:
         try:

@@ -52,9 +52,3 @@ class WorkQueue:
         self._busy.discard(key)
         if key in self._dirty:
             self._ready.put_nowait(key)
-
-    def close(self) -> None:
-        """Cancel the timers."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()

@@ -9,7 +9,7 @@ In memory, rebuilt at start from the SpotJobs and from DescribeInstances. Time c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -134,14 +134,13 @@ class Ledger:
 
     # ---- who may have what ----
 
-    def take(self, shape: str, key: str, now: datetime) -> Instance | None:
-        """Reserve the youngest free instance of this shape for a job."""
+    def take(self, shape: str, keys: Sequence[str], now: datetime) -> Sequence[str]:
+        """Reserve free instances of this shape, the youngest first, for jobs. Returns the jobs that get none."""
         free = [i for i in self._instances.values() if i.shape == shape and self._is_free(i, now)]
-        if not free:
-            return None
-        youngest = max(free, key=lambda i: i.launch_time)
-        self.reserve(youngest, key)
-        return youngest
+        free.sort(key=lambda i: i.launch_time, reverse=True)
+        for key, instance in zip(keys, free, strict=False):
+            self.reserve(instance, key)
+        return keys[len(free) :]
 
     def reserve(self, instance: Instance, key: str) -> None:
         """Keep a free instance for this job, in place of what it was offered before."""
