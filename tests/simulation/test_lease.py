@@ -1,0 +1,96 @@
+"""Who leads, when connections break and processes freeze."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from spotjob.controller.lease import Lease
+from tests.simulation.cluster import Cluster, Line
+from tests.simulation.world import LoopClock
+
+SECONDS = 15.0
+
+
+class FreezingClock(LoopClock):
+    """A clock that can show that its process was frozen for a while."""
+
+    frozen = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.frozen
+
+
+class Silent(Line):
+    """A connection on which, once cut, no answer ever comes."""
+
+    async def get_lease(self, name: str) -> object:
+        if self.cut:
+            await asyncio.Event().wait()
+        return await self._cluster.get_lease(name)
+
+
+@asynccontextmanager
+async def electing(*leases: Lease) -> AsyncIterator[list[asyncio.Task[None]]]:
+    tasks = [asyncio.create_task(lease.run()) for lease in leases]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def a_lease(line: Line, identity: str, clock: LoopClock | None = None) -> Lease:
+    return Lease(line, clock or LoopClock(), identity, SECONDS)
+
+
+async def test_two_never_lead_at_once_and_somebody_leads_soon_after_the_leader_is_cut_off():
+    cluster = Cluster()
+    lines = [Line(cluster), Line(cluster)]
+    leases = [a_lease(line, f"operator-{n}") for n, line in enumerate(lines)]
+    led: set[int] = set()
+    async with electing(*leases):
+        for tick in range(4800):
+            lines[0].cut, lines[1].cut = 300 <= tick % 1200 < 600, 900 <= tick % 1200
+            leading = [n for n, lease in enumerate(leases) if lease.leading()]
+            assert len(leading) <= 1
+            assert leading or tick % 300 < 80  # 20 s
+            led.update(leading)
+            await asyncio.sleep(0.25)
+    assert led == {0, 1}
+
+
+async def test_a_lapse_is_told_even_if_the_next_renewal_mends_it():
+    clock = FreezingClock()
+    lease = a_lease(Line(Cluster()), "operator-0", clock)
+    async with electing(lease):
+        await asyncio.sleep(1)
+        assert lease.leading()
+        lease.changed.clear()
+        clock.frozen = 60.0
+        await asyncio.wait_for(lease.changed.wait(), timeout=3)
+
+
+async def test_an_api_server_without_answers_does_not_hold_up_the_exit():
+    line = Silent(Cluster())
+    async with electing(a_lease(line, "operator-0")) as tasks:
+        await asyncio.sleep(0.5)
+        line.cut = True
+        tasks[0].cancel()
+        _, left = await asyncio.wait(tasks, timeout=3)
+        assert not left
+
+
+async def test_a_lease_that_was_given_back_is_taken_at_the_next_try():
+    cluster = Cluster()
+    first, second = a_lease(Line(cluster), "operator-0"), a_lease(Line(cluster), "operator-1")
+    async with electing(first) as tasks:
+        await asyncio.sleep(1)
+        async with electing(second):
+            await asyncio.sleep(5)
+            assert not second.leading()
+            tasks[0].cancel()
+            await asyncio.sleep(3)
+            assert second.leading()
