@@ -30,7 +30,10 @@ def load_keyring(directory: Path) -> Keyring:
 def _read_key(path: Path) -> bytes:
     if not re.fullmatch(KEY_ID_PATTERN, path.name):
         raise KeyringError(f"{path}: a key's file name may hold letters, digits, _ and - only, at most 64")
-    key = path.read_bytes()
+    try:
+        key = path.read_bytes()
+    except OSError as error:
+        raise KeyringError(f"the key {path} cannot be read: {error.strerror}") from error
     if len(key) < KEY_BYTES:
         raise KeyringError(_with_help(f"{path} holds {len(key)} bytes, a key needs {KEY_BYTES}", path.parent))
     return key

@@ -50,3 +50,10 @@ def test_a_file_name_that_is_no_key_id_is_refused(tmp_path: Path) -> None:
     (tmp_path / "k.1").write_bytes(b"1" * 32)
     with pytest.raises(KeyringError, match="letters, digits"):
         load_keyring(tmp_path)
+
+
+def test_a_key_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """As when a pod's user has no right to the mounted file; root, who may run this test, fails to read only this."""
+    (tmp_path / "k1").symlink_to("/proc/self/mem")
+    with pytest.raises(KeyringError, match="k1 cannot be read: Input/output error"):
+        load_keyring(tmp_path)
