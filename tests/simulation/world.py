@@ -165,6 +165,10 @@ class World:
         self.table = MemoryTable()
         self.runs: Counter[str] = Counter()
         """Containers started, by job key."""
+        self.running: Counter[str] = Counter()
+        """Containers that run now, by job key."""
+        self.twice: set[str] = set()
+        """Keys of jobs of which two containers ever ran at the same time."""
         self.run_seconds, self.exit_code = run_seconds, exit_code
         self.agents_work = True
         self._settings = Settings(poll_seconds=5, **settings)
@@ -277,8 +281,7 @@ class World:
     async def _run(self, job: SpotJob) -> None:
         self.runs[job.key] += 1
         started = self.clock.now()
-        await self._report(job, kind="started", at=started)
-        await asyncio.sleep(self.run_seconds)
+        await self._container(job, started)
         await self._report(
             job,
             kind="finished",
@@ -287,6 +290,17 @@ class World:
             exit_code=self.exit_code,
             started_at=started,
         )
+
+    async def _container(self, job: SpotJob, started: datetime) -> None:
+        """Runs until its time is over, or its instance dies."""
+        self.running[job.key] += 1
+        if self.running[job.key] > 1:
+            self.twice.add(job.key)
+        try:
+            await self._report(job, kind="started", at=started)
+            await asyncio.sleep(self.run_seconds)
+        finally:
+            self.running[job.key] -= 1
 
     async def _report(self, job: SpotJob, **report: Any) -> None:
         while True:
