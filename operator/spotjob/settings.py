@@ -14,8 +14,6 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SPOTJOB_", frozen=True, extra="ignore", use_attribute_docstrings=True)
 
-    namespace: str = "spotjob-system"
-    """The namespace of the operator itself: its Lease lives there."""
     cluster_name: str = Field(default="default", pattern=r"^[A-Za-z0-9._-]{1,64}$")
     """Tag spotjob.cluster on everything that is launched; IAM policies scope on it."""
     identity: str = ""

@@ -34,6 +34,8 @@ def outcome(job, report):
         # the container's own word
         ([OK], a_finish(0), Outcome.SUCCEEDED),
         ([OK], a_finish(3), Outcome.CONTAINER_FAILED),
+        ([OK], a_finish(None), Outcome.SUCCEEDED),
+        ([NOK], a_finish(None), Outcome.HOST_LOST),
         ([NOK], a_finish(0), Outcome.CONTAINER_FAILED),
         # a notice, and no signal yet
         ([NOTICE], a_finish(0), Outcome.SUCCEEDED),

@@ -64,9 +64,9 @@ def _outcome(job: SpotJob, attempt: Attempt, report: Report) -> Outcome:  # noqa
         case "Exited" | None:
             pass
 
-    # The container ended and nobody knows how: the host's fault, never a success.
+    # The container ended and nobody knows how: the host's fault, never a success unless it had said so itself.
     if report.exit_code is None:
-        return Outcome.HOST_LOST
+        return Outcome.SUCCEEDED if _called_back_ok(attempt) else Outcome.HOST_LOST
 
     # Our signal ended it, or the host's shutdown did: its exit code says nothing about its work.
     if report.signalled or (attempt.notice_at and report.exit_code in KILLED_OR_TERMINATED):
@@ -83,12 +83,15 @@ def _outcome(job: SpotJob, attempt: Attempt, report: Report) -> Outcome:  # noqa
 
 
 def _after_our_signal(job: SpotJob, attempt: Attempt, exit_code: int) -> Outcome:
-    called_back_ok = attempt.callback is not None and attempt.callback.ok
-    if called_back_ok or (exit_code == 0 and job.spec.interruption.exit_zero == "Succeeded"):
+    if _called_back_ok(attempt) or (exit_code == 0 and job.spec.interruption.exit_zero == "Succeeded"):
         return Outcome.SUCCEEDED
     if attempt.notice_at is None:  # the signal was an order: the job is being suspended or deleted
         return Outcome.CANCELLED
     return Outcome.INTERRUPTED
+
+
+def _called_back_ok(attempt: Attempt) -> bool:
+    return attempt.callback is not None and attempt.callback.ok
 
 
 SAYINGS = {
@@ -104,5 +107,7 @@ SAYINGS = {
 
 
 def _message(outcome: Outcome, report: Report) -> str:
-    said = SAYINGS.get(outcome, f"The container exited with code {report.exit_code}")
+    unknown = "The container called back ok, and its exit code is not known"
+    exited = unknown if report.exit_code is None else f"The container exited with code {report.exit_code}"
+    said = SAYINGS.get(outcome, exited)
     return f"{said}: {report.message}" if report.message else said

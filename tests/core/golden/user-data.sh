@@ -58,6 +58,10 @@ EOF
 # An image made for ECS would look for a cluster.
 systemctl disable --now --no-block ecs.service 2>/dev/null || true
 command -v docker >/dev/null || dnf install -y docker
+# A Docker daemon that is restarted leaves its container running: an exit code is then the program's own.
+mkdir -p "$root/etc/docker"
+[ -e "$root/etc/docker/daemon.json" ] || echo '{"live-restore": true}' >"$root/etc/docker/daemon.json"
 systemctl daemon-reload
+systemctl try-reload-or-restart --no-block docker.service
 systemctl enable docker.service spotjob-agent.service
 systemctl start --no-block docker.service spotjob-agent.service
