@@ -144,7 +144,7 @@ async def test_a_reclaimed_instance_is_replaced_and_does_not_count_as_a_failure(
 
 
 async def test_the_next_attempt_waits_until_the_old_instance_is_terminated():
-    async with World(run_seconds=60, timing=Timing(boot_seconds=5, shutdown_seconds=200)) as world:
+    async with World(run_seconds=600, timing=Timing(boot_seconds=5, shutdown_seconds=200)) as world:
         key = world.cluster.apply("night")
         await world.until(lambda: world.cluster.phases()["Running"] == 1)
         first = world.cluster.job(key).status.instance_id

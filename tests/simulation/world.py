@@ -250,7 +250,7 @@ class World:
             for instance in self.ec2.instances():
                 if instance.state is InstanceState.RUNNING and instance.id not in self._agents and self.agents_work:
                     self._agents[instance.id] = asyncio.create_task(self._agent(instance.id))
-                if instance.id in self._agents and not instance.alive:
+                if instance.id in self._agents and instance.state is InstanceState.TERMINATED:
                     self._agents[instance.id].cancel()
             await asyncio.sleep(0.25)
 
