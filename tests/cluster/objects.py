@@ -21,7 +21,7 @@ def a_job(name: str = "job", **spec: Any) -> Json:
 def a_class(**spec: Any) -> Json:
     placed = {"region": "us-east-1", "subnets": {"ids": ["subnet-0a"]}, "securityGroups": ["sg-0a"]}
     reached = {"apiURL": "https://spotjob.example.com"}
-    metadata = {"name": "standard"}
+    metadata = {"name": "gold"}
     return {"apiVersion": API_VERSION, "kind": "SpotJobClass", "metadata": metadata, "spec": placed | reached | spec}
 
 

@@ -103,7 +103,7 @@ ACCEPTED_JOBS: dict[str, Json] = {
     "thousandths": requests(cpu="1500m"),
     "a fallback": {"capacity": {"fallback": {"afterInterruptions": 2, "afterWaitingSeconds": 600}}},
     "all of the rest": {
-        "className": "standard",
+        "className": "gold",
         "architecture": "arm64",
         "instanceTypes": ["c7g*.large"],
         "backoffLimit": 3,

@@ -134,7 +134,7 @@ def test_kubectl_explain_tells_what_every_field_of_a_job_is_for(control_plane: C
 
 def test_the_region_of_a_class_cannot_change_but_its_limits_can(api: httpx.Client) -> None:
     api.post(CLASSES, json=a_class()).raise_for_status()
-    moved = patch(api, f"{CLASSES}/standard", {"spec": {"region": "eu-west-1"}})
+    moved = patch(api, f"{CLASSES}/gold", {"spec": {"region": "eu-west-1"}})
     assert refused_fields(moved) == {"spec.region"}
-    assert patch(api, f"{CLASSES}/standard", {"spec": {"maxConcurrent": 5}}).status_code == 200
-    api.delete(f"{CLASSES}/standard").raise_for_status()
+    assert patch(api, f"{CLASSES}/gold", {"spec": {"maxConcurrent": 5}}).status_code == 200
+    api.delete(f"{CLASSES}/gold").raise_for_status()

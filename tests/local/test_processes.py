@@ -61,7 +61,7 @@ def test_stop_ends_all_children_and_forgets_them(processes: Processes) -> None:
 
 def test_a_child_that_ignores_sigterm_is_killed_after_the_grace(processes: Processes) -> None:
     child = processes.start("a", STUBBORN)
-    probes.wait_until(lambda: processes.last_lines("a") != "", 5, "the signal handler")
+    probes.wait_until(lambda: processes.last_lines("a") != "", 30, "the signal handler")
     processes.stop(["a"], grace_seconds=0.2)
     assert not child.alive
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from spotjob.controller.lease import Lease
+from tests.simulation.account import LoopClock
 from tests.simulation.cluster import Cluster, Line
-from tests.simulation.world import LoopClock
 
 SECONDS = 15.0
 

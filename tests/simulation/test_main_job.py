@@ -6,7 +6,8 @@ from collections import Counter
 from datetime import timedelta
 
 from spotjob.local.ec2 import CapacityRule, Fault, Timing
-from tests.simulation.world import START, World
+from tests.simulation.account import START
+from tests.simulation.world import World
 
 OK = "TerminatedOK"
 

@@ -6,7 +6,8 @@ import asyncio
 from collections import Counter
 
 from spotjob.local.ec2 import CapacityRule, Fault
-from tests.simulation.world import World, a_class
+from tests.simulation.account import a_class
+from tests.simulation.world import World
 
 OK = "TerminatedOK"
 
