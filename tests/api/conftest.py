@@ -73,7 +73,7 @@ async def scene(api: Api, control_plane: ControlPlane) -> AsyncIterator[Scene]:
         await kube.request(
             "PATCH",
             "/apis/spotjob.dev/v1alpha1/spotjobclasses/standard",
-            body=a_class(),
+            body=a_class() | {"metadata": {"name": "standard"}},
             params={"fieldManager": "tests", "force": "true"},
             content_type="application/apply-patch+yaml",
         )

@@ -8,7 +8,19 @@ import pytest
 
 from spotjob.core.decide import decide
 from spotjob.core.reasons import Outcome, Reason
-from spotjob.core.states import Bound, CalledBack, Decision, Ended, Noticed, Obstacle, Terminated, Verdict, Waiting
+from spotjob.core.states import (
+    Bound,
+    CalledBack,
+    Claimed,
+    Decision,
+    Ended,
+    Noticed,
+    Obstacle,
+    Started,
+    Terminated,
+    Verdict,
+    Waiting,
+)
 from tests.builders import (
     NOW,
     SECOND,
@@ -137,6 +149,13 @@ def test_an_instance_that_died_in_silence_is_a_lost_host_and_never_a_success():
 def test_a_container_that_called_back_ok_has_succeeded_when_its_instance_dies():
     job = after(running(), CalledBack(ok=True))
     assert decide(job, observed(an_instance(state="terminated")), NOW).change.outcome is Outcome.SUCCEEDED
+
+
+def test_an_instance_that_reached_its_longest_time_is_a_deadline_and_not_a_lost_host():
+    job = after(booting(), Claimed("hash", power_off_at=NOW + 300 * SECOND), Started(NOW))
+    gone = observed(an_instance(state="terminated"))
+    assert decide(job, gone, NOW + 299 * SECOND).change.outcome is Outcome.HOST_LOST
+    assert decide(job, gone, NOW + 300 * SECOND).change.outcome is Outcome.ATTEMPT_DEADLINE_EXCEEDED
 
 
 def test_an_instance_that_died_before_the_claim_is_a_start_up_fault():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 from spotjob.api.problems import Refusal, unavailable
 from spotjob.api.wiring import Services
@@ -59,7 +60,7 @@ class Handing:
         except Unready as unready:
             self._unready = unready
             return _explanation(job, unready)
-        return None if isinstance(answer, AlreadyYours) else answer
+        return None if isinstance(answer, AlreadyYours) else replace(answer, power_off_at=self._handed.power_off_at)
 
     async def _prepare(self, job: SpotJob) -> ClaimedJob:
         attempt = job.running

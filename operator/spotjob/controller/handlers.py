@@ -28,7 +28,7 @@ from spotjob.controller.orders import Cluster
 from spotjob.controller.probes import Probes
 from spotjob.controller.runtime import Runtime
 from spotjob.controller.store import narrow
-from spotjob.core.ports import Table
+from spotjob.core.ports import KubeError, Table, Unanswered
 from spotjob.core.resources import SpotJob, SpotJobClass
 from spotjob.core.tokens import launch_token
 from spotjob.core.wire import GROUP, VERSION
@@ -56,6 +56,8 @@ def run(settings: Settings) -> None:
         asyncio.run(_main(settings))
     except (ConfigError, KeyringError) as error:
         sys.exit(_unusable(str(error)))
+    except (KubeError, Unanswered) as error:
+        sys.exit(f"spotjob operator: the Kubernetes API server does not serve what the operator needs: {error}")
 
 
 def _unusable(message: str) -> int:

@@ -13,9 +13,10 @@ from spotjob.controller.workqueue import WorkQueue
 from spotjob.core.conditions import merge_patch, next_status
 from spotjob.core.decide import decide
 from spotjob.core.ledger import Ledger
+from spotjob.core.news import news_of
 from spotjob.core.ports import Clock, Conflict, KubeError, Kubernetes, NotFound, Unanswered
 from spotjob.core.resources import SpotJob
-from spotjob.core.states import Bound, Change, Decision, Ended, Observed, Verdict
+from spotjob.core.states import Bound, Change, Decision, Ended, Observed
 
 log = logging.getLogger(__name__)
 
@@ -122,8 +123,8 @@ class Reconciler:
         written = await self._kube.write_status(job, patch)
         log.info("%s: %s/%s: %s", job.key, written.status.phase, written.status.reason, written.status.message)
         self._wrote(written)
-        if isinstance(change, Verdict):
-            await self._kube.record_event(written, change.reason.value, change.message, warning=True)
+        if (news := news_of(change, written.status)) is not None:
+            await self._kube.record_event(written, news.reason, news.note, news.warning)
         return written
 
     def _wrote(self, job: SpotJob) -> None:

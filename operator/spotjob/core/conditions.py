@@ -48,7 +48,8 @@ def _apply(job: SpotJob, change: Change, now: datetime) -> SpotJobStatus:
         case Bound():
             return _bound(job.status, change, now)
         case Claimed():
-            claimed = _current(job.status, claimed_at=now, claim_hash=change.claim_hash)
+            power_off_at = change.power_off_at and change.power_off_at.replace(microsecond=0)
+            claimed = _current(job.status, claimed_at=now, claim_hash=change.claim_hash, power_off_at=power_off_at)
             return _set(claimed, reason=Reason.PULLING_IMAGE, message="The instance prepares the container")
         case Started():
             return _started(job.status, change)
@@ -173,8 +174,6 @@ def _terminated(status: SpotJobStatus, change: Terminated) -> SpotJobStatus:
 
 # ---- conditions ---------------------------------------------------------------------------------------------------
 
-SHORTAGES = (Reason.INSUFFICIENT_CAPACITY, Reason.QUOTA_EXCEEDED, Reason.CLASS_NOT_READY, Reason.THROTTLED)
-
 
 def _conditions(previous: tuple[Condition, ...], status: SpotJobStatus, now: datetime) -> tuple[Condition, ...]:
     """Conditions follow from the status; one that is not True appears only after it has been True (or false, for
@@ -193,7 +192,7 @@ def _facts(status: SpotJobStatus) -> list[tuple[str, bool, bool]]:
     phase, attempt = status.phase, status.attempts[-1] if status.attempts else None
     succeeded = phase in (Phase.FINISHED_OK, Phase.TERMINATED_OK)
     failed = phase in (Phase.FINISHED_NOK, Phase.TERMINATED_NOK)
-    short = status.reason in SHORTAGES
+    short = status.reason is not None and status.reason.is_shortage
     interrupted = attempt is not None and (attempt.notice_at is not None or attempt.outcome is Outcome.INTERRUPTED)
     suspended = status.reason is Reason.SUSPENDED
     return [

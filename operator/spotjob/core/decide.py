@@ -92,7 +92,7 @@ def _during(job: SpotJob, attempt: Attempt, observed: Observed, now: datetime) -
         return Decision(change=Ended(Outcome.NEVER_STARTED, message))
 
     if state.dead:
-        return Decision(change=_ended_with_its_instance(attempt, observed.instance(attempt.instance_id)))
+        return Decision(change=_ended_with_its_instance(attempt, observed.instance(attempt.instance_id), now))
 
     if job.spec.suspend:
         return _end(attempt, state, Outcome.CANCELLED, "The job was suspended")
@@ -117,13 +117,15 @@ def _end(attempt: Attempt, state: InstanceState, outcome: Outcome, message: str)
     return Decision(change=Ended(outcome, message), terminate=terminate)
 
 
-def _ended_with_its_instance(attempt: Attempt, instance: Instance | None) -> Ended:
+def _ended_with_its_instance(attempt: Attempt, instance: Instance | None, now: datetime) -> Ended:
     """The instance died and nobody reported an exit code: silence is never a success."""
     where = f"Instance {attempt.instance_id}"
     if attempt.callback is not None and attempt.callback.ok:
         return Ended(Outcome.SUCCEEDED, f"The container called back ok before its instance died. {where}")
     if attempt.notice_at is not None or (instance is not None and instance.reclaimed):
         return Ended(Outcome.INTERRUPTED, f"EC2 took the instance back. {where}")
+    if attempt.power_off_at is not None and attempt.power_off_at <= now:
+        return Ended(Outcome.ATTEMPT_DEADLINE_EXCEEDED, f"{where} reached the longest time that it may run")
     if attempt.claimed_at is None:
         return Ended(Outcome.STARTUP_TIMEOUT, f"{where} ended before it took the job up")
     return Ended(Outcome.HOST_LOST, f"{where} ended without reporting the container's result")

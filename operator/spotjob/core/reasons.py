@@ -98,6 +98,15 @@ class Reason(StrEnum):
     """The object was deleted before a verdict."""
 
     @property
+    def is_shortage(self) -> bool:
+        """The job could be launched if something outside it were otherwise."""
+        match self:
+            case Reason.INSUFFICIENT_CAPACITY | Reason.QUOTA_EXCEEDED | Reason.THROTTLED | Reason.CLASS_NOT_READY:
+                return True
+            case _:
+                return False
+
+    @property
     def phase(self) -> Phase:
         """The phase in which this reason is first shown."""
         match self:

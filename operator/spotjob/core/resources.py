@@ -59,6 +59,8 @@ class Attempt(Wire):
     claimed_at: datetime | None = None
     claim_hash: str | None = None
     """sha256 of the agent's nonce, in hex: the first claim wins, the same nonce may repeat."""
+    power_off_at: datetime | None = None
+    """When the instance powers itself off, whatever happens."""
     started_at: datetime | None = None
     notice_at: datetime | None = None
     """When EC2 said it would take the instance back."""

@@ -140,6 +140,8 @@ class Claimed:
     """The instance took the attempt up. `claim_hash` is sha256 of the agent's nonce, in hex."""
 
     claim_hash: str
+    power_off_at: datetime | None = None
+    """When the instance's kill timer fires now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,38 @@
+"""Which changes people are told of."""
+
+from __future__ import annotations
+
+import pytest
+
+from spotjob.core.news import News, news_of
+from spotjob.core.reasons import Outcome, Reason
+from spotjob.core.states import Bound, Ended, Terminated, Verdict, Waiting
+from tests.builders import NOW, a_job, after, an_instance, running
+
+SUCCESS = Ended(Outcome.SUCCEEDED, "The container exited with code 0", exit_code=0)
+FAILURE = Ended(Outcome.CONTAINER_FAILED, "The container exited with code 7", exit_code=7)
+
+
+@pytest.mark.parametrize(
+    ("job", "change", "told"),
+    [
+        (a_job(), Waiting(Reason.INSUFFICIENT_CAPACITY, "none", NOW), News("InsufficientCapacity", "none", True)),
+        (a_job(), Waiting(Reason.WAITING_FOR_START_TIME, "ahead", NOW), None),
+        (a_job(), Bound(an_instance()), None),
+        (running(), SUCCESS, None),
+        (running(), Ended(Outcome.HOST_LOST, "gone"), News("HostLost", "gone", True)),
+        (running(), Verdict(Reason.DEADLINE_EXCEEDED, "late"), News("DeadlineExceeded", "late", True)),
+        (
+            after(running(), SUCCESS),
+            Terminated(),
+            News("ContainerSucceeded", "TerminatedOK: The container exited with code 0"),
+        ),
+        (
+            after(running(), FAILURE),
+            Terminated(),
+            News("ContainerFailed", "TerminatedNOK: The container exited with code 7", True),
+        ),
+    ],
+)
+def test_waits_and_ends_are_told_and_normal_steps_are_not(job, change, told):
+    assert news_of(change, after(job, change).status) == told
