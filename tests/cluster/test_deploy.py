@@ -103,7 +103,7 @@ def test_every_setting_that_is_deployed_exists(control_plane: ControlPlane, way:
     names = {v["name"] for c in containers(documents).values() for v in c["env"]}
     names |= {name for d in documents if d["kind"] == "ConfigMap" for name in d["data"]}
     ours = {name.removeprefix("SPOTJOB_").lower() for name in names if name.startswith("SPOTJOB_")}
-    assert {"cluster_name", "namespace", "identity"} <= ours <= set(Settings.model_fields)
+    assert {"cluster_name", "identity"} <= ours <= set(Settings.model_fields)
 
 
 def test_the_services_own_variables_stay_out_of_the_settings(control_plane: ControlPlane, way: str) -> None:
