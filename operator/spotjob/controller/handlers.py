@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from spotjob.aws.clients import make_aws
 from spotjob.aws.dynamodb import open_table
 from spotjob.clock import RealClock
+from spotjob.controller.figures import Figures
 from spotjob.controller.lease import Lease
 from spotjob.controller.orders import Cluster
 from spotjob.controller.probes import Probes
@@ -98,7 +99,7 @@ async def _serve(settings: Settings, runtime: Runtime) -> None:
     """kopf and the runtime side by side: whichever ends first, by a signal or by a fault, ends the process."""
     stop = asyncio.Event()
     synced = asyncio.Event()
-    async with Probes(settings.metrics_port, synced.is_set):
+    async with Probes(settings.metrics_port, synced.is_set, Figures(runtime)):
         working = asyncio.create_task(runtime.run())
         working.add_done_callback(lambda _: stop.set())
         handlers = registry(runtime)

@@ -6,19 +6,21 @@ from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client.registry import Collector
 
 
 class Probes:
     """An async context manager that serves them on one port; port 0 serves nothing."""
 
-    def __init__(self, port: int, ready: Callable[[], bool]) -> None:
-        self._port, self._ready = port, ready
+    def __init__(self, port: int, ready: Callable[[], bool], figures: Collector) -> None:
+        self._port, self._ready, self._figures = port, ready, figures
         self._runner: web.AppRunner | None = None
 
     async def __aenter__(self) -> Probes:
         if self._port == 0:
             return self
+        REGISTRY.register(self._figures)
         app = web.Application()
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
@@ -30,6 +32,7 @@ class Probes:
 
     async def __aexit__(self, *exc: Any) -> None:
         if self._runner is not None:
+            REGISTRY.unregister(self._figures)
             await self._runner.cleanup()
 
     async def _healthz(self, _: web.Request) -> web.Response:

@@ -99,6 +99,14 @@ class Runtime:
         self.working = False
         """This process leads and its ledger is built."""
 
+    def waiting(self) -> int:
+        """Jobs that wait to be looked at."""
+        return len(self._queue)
+
+    def instances_alive(self) -> int:
+        """Instances that may cost money now, as far as this process has seen."""
+        return len(self._ledger.alive())
+
     # ---- news from the watch: store and enqueue, nothing else ----
 
     def job_changed(self, job: SpotJob) -> None:

@@ -1,0 +1,32 @@
+"""What the operator tells Prometheus about itself, counted when it is asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from spotjob.controller.runtime import Runtime
+
+
+class Figures(Collector):
+    """Reads the runtime; register it with a prometheus_client registry."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def collect(self) -> Iterator[Metric]:
+        """Gauges, in Prometheus' base units."""
+        runtime = self._runtime
+        yield GaugeMetricFamily("spotjob_leading", "1 while this process leads.", value=float(runtime.working))
+        yield GaugeMetricFamily("spotjob_queue_depth", "Jobs that wait to be looked at.", value=runtime.waiting())
+        yield GaugeMetricFamily(
+            "spotjob_instances_alive", "Instances that may cost money now.", value=runtime.instances_alive()
+        )
+        jobs = GaugeMetricFamily("spotjob_jobs", "SpotJobs by phase.", labels=["phase"])
+        for phase, count in Counter(str(j.status.phase or "New") for j in runtime.store.jobs()).items():
+            jobs.add_metric([phase], count)
+        yield jobs
