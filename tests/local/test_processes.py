@@ -15,7 +15,11 @@ from spotjob.local import probes
 from spotjob.local.processes import MARKER, Processes
 
 SLEEP = ("sleep", "300")
-STUBBORN = (sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); print(1); time.sleep(300)")
+STUBBORN = (
+    sys.executable,
+    "-c",
+    "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(300)",
+)
 
 
 @pytest.fixture
