@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -120,6 +121,17 @@ def test_down_finds_everything_after_up_was_killed_in_the_middle(platform: Platf
 
     platform.down()
     assert marked_processes(platform.state) == []
+
+
+@pytest.mark.parametrize("order", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_the_first_up_leaves_nothing_when_it_is_told_to_end(platform: Platform, order: signal.Signals) -> None:
+    command = [sys.executable, "-m", "spotjob", "local", "up", "--state", str(platform.state)]
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(SOURCES)}, stderr=subprocess.DEVNULL) as up:
+        probes.wait_until(lambda: platform.processes.alive("kube-apiserver"), 30, "the API server's process")
+        up.send_signal(order)
+    assert up.returncode == 128 + order
+    assert marked_processes(platform.state) == []
+    assert not platform.exists
 
 
 def test_a_second_command_on_the_same_folder_is_told_so(platform: Platform) -> None:

@@ -50,6 +50,11 @@ def test_a_job_that_fails_makes_the_demonstration_fail_with_its_reason(laptop: P
         demo.run_example(JOB.format(name="failing", script="exit 7"), laptop.layout, progress)
 
 
+def test_a_job_that_does_not_exist_cannot_be_interrupted(laptop: Platform) -> None:
+    told = CliRunner().invoke(app, ["local", "interrupt", "nobody", "--state", str(laptop.state)])
+    assert (told.exit_code, told.output) == (1, "error: there is no SpotJob default/nobody\n")
+
+
 def test_an_interrupted_job_goes_on_with_another_instance(laptop: Platform) -> None:
     layout = laptop.layout
     job = JOB.format(name="long", script="[ $SPOTJOB_ATTEMPT = 2 ] || sleep 300")

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from spotjob.cli import app
 from spotjob.core.resources import SpotJobClass
 from spotjob.local import containers, content, demo, layout, parts
+from spotjob.local.cli import _first_job
 from spotjob.local.docker import Docker
 from spotjob.local.layout import API, AWS, OPERATOR, Layout
 
@@ -161,6 +162,26 @@ def test_env_names_everything_that_a_users_tools_need(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["up", "down", "status", "env", "interrupt", "demo"])
 def test_every_command_shows_an_example_in_its_help(command: str) -> None:
     assert "Example: " in CliRunner().invoke(app, ["local", command, "--help"]).output
+
+
+def test_a_state_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code, output = local("up", state=tmp_path / "file" / "state")
+    assert code == 1
+    assert f"error: the state of the platform cannot be kept in {tmp_path}/file/state: " in output
+
+
+def test_the_next_step_follows_the_registry_to_another_port() -> None:
+    assert _first_job(a_layout()) == "kubectl apply -f examples/01-hello.yaml"
+    moved = _first_job(a_layout(ports={**PORTS, "registry": 7}))
+    assert moved == "sed s/127.0.0.1:5000/127.0.0.1:7/ examples/01-hello.yaml | kubectl apply -f -"
+
+
+@pytest.mark.parametrize("command", ["operator", "api"])
+def test_a_setting_that_makes_no_sense_is_named_as_the_variable_that_it_is(command: str) -> None:
+    told = CliRunner().invoke(app, [command], env={"SPOTJOB_API_PORT": "abc"})
+    assert told.exit_code == 2
+    assert "error: SPOTJOB_API_PORT: Input should be a valid integer" in told.output
 
 
 def test_the_command_line_starts_without_the_extra_packages_of_the_local_platform() -> None:

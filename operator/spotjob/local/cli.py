@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -19,7 +21,7 @@ from spotjob.local import demo as demonstration
 from spotjob.local import layout as layouts
 from spotjob.local.errors import LocalError
 from spotjob.local.laptop import Options, PartStatus, Platform
-from spotjob.local.layout import Layout, Rights
+from spotjob.local.layout import REGISTRY_PORT, Layout, Rights
 from spotjob.local.progress import Progress
 
 app = typer.Typer(help="Run the whole system on this machine, with no AWS account.", no_args_is_help=True)
@@ -35,7 +37,9 @@ Kubeconfig = Annotated[
 RightsOption = Annotated[
     Rights, typer.Option(help="Rights of operator and API: together as in deploy/base, or split in two.")
 ]
-BootSeconds = Annotated[float | None, typer.Option(help="How long a simulated instance boots.", min=0)]
+BootSeconds = Annotated[
+    float | None, typer.Option(help="How long a simulated instance boots.", min=0, show_default="2")
+]
 
 
 @app.command()
@@ -51,13 +55,14 @@ def up(
 
     Example: spotjob local up && eval "$(spotjob local env)"
     """
-    with _plain_errors():
+    with _plain_errors(), _signals_end_us():
         progress = Progress()
         platform = _platform(state, progress)
         progress.say(f"Starting the local platform in {platform.state}")
-        layout = platform.up(Options(kubeconfig, rights, boot_seconds))
+        with _nothing_half_started(platform, progress):
+            layout = platform.up(Options(kubeconfig, rights, boot_seconds))
         progress.say(f"Ready after {progress.elapsed_seconds:.0f} s. REST API: {layout.api_url}")
-        progress.say(f'Next: eval "$({_again("env", state)})" && kubectl apply -f examples/01-hello.yaml')
+        progress.say(f'Next: eval "$({_again("env", state)})" && {_first_job(layout)}')
 
 
 @app.command()
@@ -86,7 +91,7 @@ def status(state: State = None) -> None:
             typer.echo(problem)
             raise typer.Exit(1)
         alive = account.instances_alive(platform.layout.aws_url)
-        typer.echo(f"{len(alive)} instances alive")
+        typer.echo(f"{len(alive)} {'instance' if len(alive) == 1 else 'instances'} alive")
 
 
 @app.command()
@@ -130,7 +135,7 @@ def demo(
 
     Example: spotjob local demo --keep
     """
-    with _plain_errors():
+    with _plain_errors(), _signals_end_us():
         progress = Progress()
         demonstration.run(_platform(state, progress), Options(kubeconfig), progress, keep=keep)
 
@@ -158,6 +163,44 @@ def _plain_errors() -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
+@contextmanager
+def _signals_end_us() -> Iterator[None]:
+    """SIGTERM and a closed terminal end the command as Ctrl-C does: what it does at its end is done."""
+    heard = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]  # nohup
+    before = {number: signal.signal(number, _end) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second one must not cut the end short
+    raise SystemExit(128 + number)
+
+
+@contextmanager
+def _nothing_half_started(platform: Platform, progress: Progress) -> Iterator[None]:
+    """Whoever stops the first `up` wants no half of a platform; one that was there before stays."""
+    first = not platform.exists
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        if first:
+            with progress.step("stopping everything"):
+                platform.down()
+        raise
+
+
+def _first_job(layout: Layout) -> str:
+    """The command line that runs the first example; its image's registry may be at another port than it says."""
+    example = "examples/01-hello.yaml"
+    if layout.ports["registry"] == REGISTRY_PORT:
+        return f"kubectl apply -f {example}"
+    return f"sed s/127.0.0.1:{REGISTRY_PORT}/{layout.registry}/ {example} | kubectl apply -f -"
+
+
 def _again(command: str, state: Path | None) -> str:
     """The command line of another of these commands, for the same platform."""
     program = "spotjob" if shutil.which("spotjob") else shlex.quote(sys.argv[0])
@@ -170,10 +213,11 @@ def _kubectl_folder(layout: Layout) -> str | None:
 
 
 def _instance_of(layout: Layout, namespace: str, job: str) -> str:
-    columns = "jsonpath={.status.phase} {.status.instanceID}"
-    phase, _, found = layout.cluster.kubectl("get", "spotjob", job, "-n", namespace, "-o", columns).stdout.partition(
-        " "
-    )
+    columns = "jsonpath={.metadata.name} {.status.phase} {.status.instanceID}"
+    shown = layout.cluster.kubectl("get", "spotjob", job, "-n", namespace, "--ignore-not-found", "-o", columns).stdout
+    if not shown:
+        raise LocalError(f"there is no SpotJob {namespace}/{job}")
+    _, phase, found = shown.split(" ")
     if not found or phase.startswith(("Finished", "Terminated")):
         stands = f"is {phase}" if phase else "waits for an instance"
         raise LocalError(f"{namespace}/{job} {stands}: only a job with an instance can be interrupted")

@@ -205,8 +205,12 @@ class Platform:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         """One command at a time; the kernel frees the lock when its holder ends, however it ends."""
-        self.state.mkdir(parents=True, exist_ok=True)
-        with (self.state / "lock").open("w") as file:
+        try:
+            self.state.mkdir(parents=True, exist_ok=True)
+            lock = (self.state / "lock").open("w")
+        except OSError as error:
+            raise LocalError(f"the state of the platform cannot be kept in {self.state}: {error}") from error
+        with lock as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:

@@ -124,7 +124,7 @@ def load(state: Path) -> Layout | None:
     """The platform in this folder; None if there is none."""
     try:
         return Layout(**json.loads(_file(state).read_text()))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
