@@ -25,6 +25,7 @@ async def test_what_is_no_json_is_a_problem_and_writes_nothing(world: World, bod
 
 async def test_another_media_type_is_refused(world: World) -> None:
     answer = await world.client.post(CLAIM, content=b"{}", headers={**launched(), "Content-Type": "text/plain"})
+    assert "body: must be a JSON object, sent with Content-Type: application/json" in answer.text
     assert_problem(answer, 422, "body")
 
 

@@ -56,6 +56,17 @@ async def test_a_repeated_report_gets_the_same_answer_and_writes_nothing(world: 
     assert world.kube.writes == 1
 
 
+async def test_a_failed_attempt_is_told_once_and_a_success_not_at_all(world: World) -> None:
+    world.add(running("i-1", backoffLimit=1))
+    for _ in range(2):
+        await world.say("report", finished(7))
+    assert world.kube.events == [("batch/night", "ContainerFailed", "The container exited with code 7")]
+    world.kube.events.clear()
+    world.add(running("i-1"))
+    await world.say("report", finished(0))
+    assert world.kube.events == []
+
+
 async def test_the_verdict_does_not_change_with_a_second_report(world: World) -> None:
     world.add(running("i-1"))
     await world.say("report", finished(0))

@@ -61,6 +61,8 @@ class Kube:
         """So many writes take effect and are never answered."""
         self.refuse: KubeError | None = None
         """Every call is refused with this."""
+        self.events: list[tuple[str, str, str]] = []
+        """Key of the job, reason and text of each Event."""
         self.writes = 0
         self.reads = 0
         self._revision = 100
@@ -94,6 +96,9 @@ class Kube:
             self.lose_replies -= 1
             raise Unanswered("the connection broke")
         return written
+
+    async def record_event(self, job: SpotJob, reason: str, message: str, warning: bool = False) -> None:
+        self.events.append((job.key, reason, message))
 
     async def list_jobs_at(self, field_selector: str = "") -> tuple[list[SpotJob], str]:
         wanted = field_selector.removeprefix("status.instanceID=")

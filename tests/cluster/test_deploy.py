@@ -138,6 +138,7 @@ API_MAY = (
     *(f"{verb} spotjob.dev/spotjobs" for verb in ("get", "list", "watch", "create", "delete")),
     "patch spotjob.dev/spotjobs/status",
     *(f"{verb} spotjob.dev/spotjobclasses" for verb in ("get", "list")),
+    "create events.k8s.io/events default/",
     "get /secrets default/any",
     "get /configmaps default/any",
     "get /namespaces /kube-system",

@@ -83,7 +83,14 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     if any(item["type"] == "json_invalid" for item in found):
         position, cause = found[0]["loc"][-1], found[0]["ctx"]["error"]
         return response(request, 400, f"the body is not JSON: {cause} at character {position}")
-    return response(request, 422, "; ".join(f"{_field(item['loc'])}: {item['msg']}" for item in found))
+    return response(request, 422, "; ".join(f"{_field(item['loc'])}: {_wanted(item)}" for item in found))
+
+
+def _wanted(item: Mapping[str, Any]) -> str:
+    """What the field should be. A body that came under another type was never read as JSON."""
+    if item["loc"] == ("body",) and item["type"] == "model_attributes_type":
+        return "must be a JSON object, sent with Content-Type: application/json"
+    return str(item["msg"])
 
 
 def _field(location: tuple[str | int, ...]) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from spotjob.api.problems import Refusal, unavailable
 from spotjob.api.wiring import Services
 from spotjob.core.conditions import merge_patch, next_status
+from spotjob.core.news import news_of
 from spotjob.core.ports import Conflict, KubeError, NotFound, Unanswered
 from spotjob.core.resources import SpotJob
 from spotjob.core.states import Change
@@ -49,11 +50,14 @@ async def _write_once(given: Services, namespace: str, name: str, decide: Decide
     job = await given.kube.get_job(namespace, name)
     change = await decide(job)
     patch = {} if change is None else merge_patch(job.status, next_status(job, change, given.clock.now()))
-    if not patch:
+    if change is None or not patch:
         return True
     try:
-        given.index.refresh(await given.kube.write_status(job, patch))
+        written = await given.kube.write_status(job, patch)
     except Conflict as error:
         log.debug("%s: %s", job.key, error)
         return False
+    given.index.refresh(written)
+    if (news := news_of(change, written.status)) is not None:
+        await given.kube.record_event(written, news.reason, news.note, news.warning)
     return True

@@ -25,7 +25,7 @@ class News:
 
 
 def news_of(change: Change, status: SpotJobStatus) -> News | None:
-    """What to tell of a change that the operator wrote; `status` is the one after it. Pure."""
+    """What the writer of a change, the operator or the API, tells of it; `status` is the one after it. Pure."""
     match change:
         case Waiting(reason=reason, message=message) if reason.is_shortage:
             return News(reason.value, message, warning=True)
