@@ -93,9 +93,13 @@ class SpotJobStatus(Wire):
     """Where the job stands. Written by the operator and by the API, always with a resourceVersion."""
 
     phase: Phase | None = None
+    """Where the job stands."""
     reason: Reason | None = None
+    """Why the job is in its phase, from a closed list."""
     message: ShortText | None = None
+    """The reason in words."""
     observed_generation: int | None = None
+    """The generation of the spec that this status is about."""
     start_time: datetime | None = None
     """When the first instance was bound."""
     completion_time: datetime | None = None
@@ -103,13 +107,18 @@ class SpotJobStatus(Wire):
     waiting_since: datetime | None = None
     """Since when the job has been in its present wait."""
     attempt: int | None = None
+    """The number of the newest attempt, from 1."""
     instance_id: str | None = None
     """The newest attempt's instance."""
     spot_instance_request_id: str | None = None
+    """The newest attempt's Spot request; absent for on-demand."""
     exit_code: int | None = None
+    """The exit code of the newest attempt's container."""
     next_attempt_time: datetime | None = None
+    """When EC2 is asked for an instance next."""
     counts: Counts = Counts()
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16, json_schema_extra=list_map("type"))] = ()
+    """What `kubectl wait` waits for: Complete, Failed and more."""
     attempts: Annotated[tuple[Attempt, ...], Field(max_length=10, json_schema_extra=list_map("number"))] = ()
     """The last ten."""
 
@@ -206,11 +215,13 @@ class SpotJobClassSpec(Wire):
         )
     )
     region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$", max_length=32)]
+    """The AWS region, such as eu-central-1."""
     subnets: Subnets
     security_groups: Annotated[
         tuple[Annotated[str, Field(pattern=r"^sg-[0-9a-f]+$", max_length=64)], ...],
         Field(min_length=1, max_length=16, json_schema_extra=atomic()),
     ]
+    """Ids of the security groups of the instances."""
     instance_profile: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     """The IAM instance profile by name; absent means that instances have no AWS rights."""
     ami_alias: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^(ami-[0-9a-f]+|ssm:/.+)$")] = (

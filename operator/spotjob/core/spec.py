@@ -30,7 +30,9 @@ class EnvVarSource(Wire):
         )
     )
     secret_key_ref: KeySelector | None = None
+    """One key of a Secret in the job's namespace."""
     config_map_key_ref: KeySelector | None = None
+    """One key of a ConfigMap in the job's namespace."""
 
 
 class EnvVar(Wire):
