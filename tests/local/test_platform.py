@@ -106,9 +106,11 @@ def test_down_finds_everything_after_the_aws_server_was_killed(platform: Platfor
     run_a_container(platform)
     assert account.instances_alive(platform.layout.aws_url)
     platform.kill(AWS)
-    assert left_over_containers(platform.state) or docker.find(os.environ) is None
+    image, engine = platform.layout.test_image, docker.find(os.environ)
+    assert engine is None or (left_over_containers(platform.state) and engine.images(image))
 
     platform.down()
+    assert engine is None or engine.images(image) == []
     assert marked_processes(platform.state) == []
     assert left_over_containers(platform.state) == []
 

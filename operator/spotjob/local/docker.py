@@ -52,6 +52,19 @@ class Docker:
             if error.status not in (404, 409):
                 raise
 
+    def images(self, reference: str) -> Sequence[str]:
+        """Ids of the images that go by a name such as `127.0.0.1:5000/spotjob-test:1`: one or none."""
+        query = urlencode({"filters": json.dumps({"reference": [reference]})})
+        return [found["Id"] for found in json.loads(self.call("GET", f"/images/json?{query}"))]
+
+    def untag(self, reference: str) -> None:
+        """Take a name from an image, and remove the image with its last name. One that is gone, or in use, is fine."""
+        try:
+            self.call("DELETE", f"/images/{quote(reference, safe='/:')}")
+        except DockerError as error:
+            if error.status not in (404, 409):
+                raise
+
     def call(self, method: str, path: str, body: Any = None, timeout: float = 60) -> bytes:
         """One call, without a version in its path: old and new daemons then both take it."""
         connection = _UnixConnection(self.path, timeout)

@@ -188,7 +188,7 @@ class Platform:
     # ---- down -----------------------------------------------------------------------------------------------------
 
     def down(self) -> None:
-        """Leave no process, no container and no file but the logs. Works on whatever is left of a platform."""
+        """Leave no process, container, image, and no file but the logs. Works on whatever is left of a platform."""
         if not self.state.is_dir():
             return
         with self._alone():
@@ -197,10 +197,17 @@ class Platform:
             # Simulated instances get the time to stop their containers.
             self.processes.stop((AWS, REGISTRY))
             self.processes.sweep()
-            containers.remove_all(self.state, docker.find(os.environ))
+            self._clear_docker()
             for name in _RUN_FOLDERS:
                 shutil.rmtree(self.state / name, ignore_errors=True)
             layouts.forget(self.state)
+
+    def _clear_docker(self) -> None:
+        """Remove what instances left in the Docker Engine: containers, and the test image under our registry's name."""
+        engine, layout = docker.find(os.environ), layouts.load(self.state)
+        containers.remove_all(self.state, engine)
+        if engine is not None and layout is not None:
+            engine.untag(layout.test_image)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
