@@ -1,6 +1,6 @@
 # Every verb needs only Python >= 3.11 and git; what else it needs it finds, fetches, or names. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test lint types crds verify image lock
+.PHONY: help setup demo up down test simulate lint types crds verify image lock
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
@@ -28,6 +28,10 @@ down: setup ## stop the local platform
 
 test: setup ## run all tests; ARGS="-k name" narrows them
 	@$(BIN)/pytest $(ARGS)
+
+simulate: setup ## play random histories of faults: make simulate SEEDS=2000 (FIRST=1 PROCESSES=2 PLANTED=a-bug)
+	@PYTHONPATH=operator $(BIN)/python -m tests.simulation.simulate --seeds $(or $(SEEDS),200) --first $(or $(FIRST),1) \
+	  --processes $(or $(PROCESSES),2) $(if $(PLANTED),--planted $(PLANTED))
 
 lint: setup ## check style, formatting and the import rules
 	@$(BIN)/ruff check .

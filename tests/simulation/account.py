@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,8 +14,10 @@ from spotjob.aws.ec2 import BotoEc2
 from spotjob.aws.errors import SERVER, fault_from
 from spotjob.core.ports import Ec2Error, Ec2Unanswered, InstanceType, Place, Subnet
 from spotjob.core.resources import SpotJobClass
-from spotjob.local.ec2 import Simulator
+from spotjob.local.ec2 import Reply, Simulator
 
+TIMEOUT_SECONDS = 10.0
+"""How long the operator waits for EC2."""
 START = datetime(2026, 11, 22, 2, 0, 0, tzinfo=UTC)
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
 TYPES = tuple(
@@ -57,16 +60,46 @@ class LoopClock:
         return f"{next(self._tokens):032x}"
 
 
+class Network:
+    """What lies between the operators and EC2."""
+
+    def __init__(self) -> None:
+        self.hidden: dict[str, float] = {}
+        """Until when (loop time) no listing shows this instance, though it lives."""
+        self.late: dict[str, float] = {}
+        """The next call of an action arrives so many seconds late, when nobody waits for its answer any more."""
+        self.passing: list[Callable[[str, Mapping[str, Any]], None]] = []
+        """Told of every call on its way: action and request."""
+
+    def without_hidden(self, answer: Raw) -> Raw:
+        if not self.hidden or "Reservations" not in answer:
+            return answer
+        now = asyncio.get_running_loop().time()
+        shown = [
+            {**each, "Instances": [i for i in each["Instances"] if self.hidden.get(i["InstanceId"], 0.0) <= now]}
+            for each in answer["Reservations"]
+        ]
+        return {**answer, "Reservations": shown}
+
+
 class SimulatedCalls:
     """Stands where boto3 does (aws.calls.Calls), and asks the simulator."""
 
-    def __init__(self, ec2: Simulator, clock: LoopClock) -> None:
-        self._ec2, self._clock = ec2, clock
+    def __init__(self, ec2: Simulator, clock: LoopClock, network: Network) -> None:
+        self._ec2, self._clock, self._network = ec2, clock, network
+        self._outside = copy_context()
 
     async def call(self, operation: str, **request: Any) -> Raw:
         await asyncio.sleep(0.05)
-        self._ec2.advance(self._clock.now())
-        reply = self._ec2.serve("".join(word.title() for word in operation.split("_")), request)
+        action = "".join(word.title() for word in operation.split("_"))
+        for told in self._network.passing:
+            told(action, request)
+        if action in self._network.late:
+            seconds = self._network.late.pop(action)
+            asyncio.get_running_loop().call_later(seconds, self._serve, action, request, context=self._outside)
+            await asyncio.sleep(TIMEOUT_SECONDS)
+            raise Ec2Unanswered(f"{operation}: no answer in time")
+        reply = self._serve(action, request)
         await asyncio.sleep(reply.delay_seconds)
         if reply.lost:
             raise Ec2Unanswered(f"{operation}: the connection broke")
@@ -74,14 +107,18 @@ class SimulatedCalls:
             if reply.error.code in SERVER:
                 raise Ec2Unanswered(f"{reply.error.code}: {reply.error.message}")
             raise Ec2Error(fault_from(reply.error.code, reply.error.message))
-        return reply.answer or {}
+        return self._network.without_hidden(reply.answer or {})
+
+    def _serve(self, action: str, request: Mapping[str, Any]) -> Reply:
+        self._ec2.advance(self._clock.now())
+        return self._ec2.serve(action, request)
 
 
 class SimulatedEc2(BotoEc2):
     """The product's own EC2 adapter, on the simulator; every class resolves to the same place."""
 
-    def __init__(self, ec2: Simulator, clock: LoopClock) -> None:
-        calls = SimulatedCalls(ec2, clock)
+    def __init__(self, ec2: Simulator, clock: LoopClock, network: Network) -> None:
+        calls = SimulatedCalls(ec2, clock, network)
         super().__init__("us-east-1", calls, calls, calls, clock)  # type: ignore[arg-type]
 
     async def place(self, job_class: SpotJobClass) -> Place:
@@ -99,8 +136,8 @@ class NoAnswer:
 class SimulatedAws:
     """ports.Aws with one region; every other one does not answer."""
 
-    def __init__(self, ec2: Simulator, clock: LoopClock) -> None:
-        self._one = SimulatedEc2(ec2, clock)
+    def __init__(self, ec2: Simulator, clock: LoopClock, network: Network) -> None:
+        self._one = SimulatedEc2(ec2, clock, network)
         none = NoAnswer()
         self._other = BotoEc2("us-nowhere-1", none, none, none, clock)  # type: ignore[arg-type]
 

@@ -6,10 +6,15 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from contextvars import Context, copy_context
 from typing import Any
 
-from spotjob.core.ports import Conflict, NotFound, Unanswered
+from spotjob.core.ports import Conflict, KubeError, NotFound, Unanswered
 from spotjob.core.resources import FINALIZER, SpotJob, SpotJobClass
+
+TIMEOUT_SECONDS = 10.0
+"""How long a client waits for the API server."""
 
 
 class Cluster:
@@ -22,13 +27,16 @@ class Cluster:
         self.events: list[tuple[str, str]] = []
         self.writes: Counter[str] = Counter()
         """Writes by job key, after its creation."""
-        self.watchers: list[Callable[[str, SpotJob], None]] = []
+        self.watchers: list[tuple[Context, Callable[[str, SpotJob], None]]] = []
+        self.journal: list[Callable[[SpotJob | None, SpotJob], None]] = []
+        """Told at once of every change: the object before (None when it is new) and after."""
         self.watch_seconds = 0.01
         """How late the watch brings news."""
         self.list_seconds = 0.0
         """How long a listing takes; it shows what was there when it began."""
         self._revision = 0
         self._created = 0
+        self._parsed: dict[str, SpotJob] = {}
 
     # ---- what people do ----
 
@@ -55,8 +63,15 @@ class Cluster:
         self.jobs[key]["metadata"]["generation"] += 1
         self._changed(key)
 
+    def touch(self, key: str) -> None:
+        """Somebody writes an annotation: nothing that matters here, but the resourceVersion is another."""
+        self._changed(key)
+
     def job(self, key: str) -> SpotJob:
-        return SpotJob.model_validate(self.jobs[key])
+        known, raw = self._parsed.get(key), self.jobs[key]
+        if known is None or known.metadata.resource_version != raw["metadata"]["resourceVersion"]:
+            known = self._parsed[key] = SpotJob.model_validate(raw)
+        return known
 
     def phases(self) -> Counter[str]:
         return Counter(str(raw["status"].get("phase")) for raw in self.jobs.values())
@@ -64,20 +79,23 @@ class Cluster:
     # ---- storage ----
 
     def _changed(self, key: str) -> None:
+        before = self._parsed.get(key)
         self._revision += 1
         self.jobs[key]["metadata"]["resourceVersion"] = str(self._revision)
+        for told in self.journal:
+            told(before, self.job(key))
         self._tell("MODIFIED", self.job(key))
 
     def _gone(self, key: str) -> None:
         self._revision += 1
         self.jobs[key]["metadata"]["resourceVersion"] = str(self._revision)
         self._tell("DELETED", self.job(key))
-        del self.jobs[key]
+        del self.jobs[key], self._parsed[key]
 
     def _tell(self, kind: str, job: SpotJob) -> None:
         loop = asyncio.get_running_loop()
-        for watcher in self.watchers:
-            loop.call_later(self.watch_seconds, watcher, kind, job)
+        for context, watcher in self.watchers:
+            loop.call_later(self.watch_seconds, watcher, kind, job, context=context)
 
     def _checked(self, job: SpotJob) -> dict[str, Any]:
         raw = self.jobs.get(job.key)
@@ -102,6 +120,10 @@ class Cluster:
         if f"{namespace}/{name}" not in self.jobs:
             raise NotFound(404, f"{name} not found")
         return self.job(f"{namespace}/{name}")
+
+    async def jobs_of_instance(self, instance_id: str) -> Sequence[SpotJob]:
+        """The jobs whose newest attempt names this instance, as the API's index has them."""
+        return [self.job(key) for key, raw in self.jobs.items() if raw["status"].get("instanceID") == instance_id]
 
     async def write_status(self, job: SpotJob, status: Mapping[str, Any]) -> SpotJob:
         await asyncio.sleep(0.005)
@@ -161,17 +183,29 @@ class Line:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        self._network = copy_context()
+        self._under_way: set[asyncio.Task[None]] = set()
         self.cut = False
+        self.dead = False
+        """The client's process is no more."""
         self.lost: Counter[str] = Counter()
         """How many more calls of a method take effect without an answer."""
+        self.late: dict[str, float] = {}
+        """The next call of a method arrives so many seconds late, when nobody waits for its answer any more."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._cluster, name)
 
         async def call(*arguments: Any, **options: Any) -> Any:
+            if self.dead:
+                raise Unanswered(f"{name}: nobody asks")
             if self.cut:
                 await asyncio.sleep(1)
                 raise Unanswered(f"{name}: no connection")
+            if name in self.late:
+                self._send_late(method, arguments, self.late.pop(name))
+                await asyncio.sleep(TIMEOUT_SECONDS)
+                raise Unanswered(f"{name}: no answer in time")
             answer = await method(*arguments, **options)
             if self.lost[name] > 0:
                 self.lost[name] -= 1
@@ -179,6 +213,16 @@ class Line:
             return answer
 
         return call
+
+    def _send_late(self, method: Callable[..., Any], arguments: tuple[Any, ...], seconds: float) -> None:
+        async def arrive() -> None:
+            await asyncio.sleep(seconds)
+            with suppress(KubeError):
+                await method(*arguments)
+
+        task = asyncio.get_running_loop().create_task(arrive(), context=self._network.copy())
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
 
 
 def merge(target: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
