@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from spotjob.local.laptop import Platform
 Raw = dict[str, Any]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DONE = ("TerminatedOK", "TerminatedNOK")
-WRITE = re.compile(r'apiserver_request_total\{.*resource="spotjobs".*verb="(PATCH|PUT|POST)".*\} (\d+)')
+REQUEST = re.compile(r'apiserver_request_total\{code="(\d+)".*resource="spotjobs".*verb="(?:PATCH|PUT|POST)".*\} (\d+)')
 
 
 class Person:
@@ -104,10 +105,12 @@ class Person:
 
     # ---- counting ----
 
-    def writes(self) -> int:
-        """Requests that write SpotJobs, as the API server itself counts them."""
-        metrics = self.kubectl("get", "--raw", "/metrics").stdout
-        return sum(int(n) for n in (m[2] for m in WRITE.finditer(metrics)))
+    def writes(self) -> Counter[str]:
+        """Requests to write SpotJobs by outcome, `written` or a code of refusal, as the API server counts them."""
+        counted: Counter[str] = Counter()
+        for code, number in REQUEST.findall(self.kubectl("get", "--raw", "/metrics").stdout):
+            counted["written" if code.startswith("2") else code] += int(number)
+        return counted
 
 
 class _Late:

@@ -30,7 +30,11 @@ def test_a_hundred_jobs_at_once_cost_few_launches_and_few_writes(person: Person)
         lambda: person.phases() == ["TerminatedOK"] * 100 and not any(_finalizers(person)), 240, "all to end well"
     )
     assert person.calls("CreateFleet") - launches <= 10
-    assert (person.writes() - writes - 100) / 100 <= 7  # each job's creation is a POST of its own
+    made = person.writes() - writes
+    print(f"requests to write SpotJobs, 100 creations among them: {dict(made)}")
+    assert (made["written"] - 100) / 100 <= 7
+    # Refused or broken off: 0 on a quiet machine. On a loaded one the lease may lapse and calls are given up.
+    assert made.total() - made["written"] <= 50
     assert len(person.items()) - mirrored == 100
     person.until(lambda: not person.alive(), 30, "all instances to be terminated")
     names = {name: job["status"]["attempts"][0]["logTail"] for name, job in person.jobs().items()}

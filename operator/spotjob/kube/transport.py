@@ -49,6 +49,10 @@ def path(*segments: str) -> str:
     return "/" + "/".join(quote(segment, safe="") for segment in segments)
 
 
+TURNS_TO_CLOSE = 3
+"""A closed TLS connection lets go of its socket some turns of the event loop later; the loop may end before."""
+
+
 class Transport:
     """An async context manager around one pool of connections."""
 
@@ -74,6 +78,8 @@ class Transport:
     ) -> None:
         if self._session is not None:
             await self._session.close()
+            for _ in range(TURNS_TO_CLOSE):
+                await asyncio.sleep(0)
 
     async def request(
         self,
