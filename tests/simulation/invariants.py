@@ -101,9 +101,8 @@ class Invariants:
         if before.running is not None:
             self._violated(f"{after.key}: attempt {attempt.number} was bound while the one before was not over")
         # The world's nature ticks: a container may be seen up to a tick after its instance was terminated.
-        last = before.current
-        ended = last is None or self._world.ec2.instance(last.instance_id).state is InstanceState.TERMINATED
-        if self._world.running[uid] > 0 and not ended:
+        last = before.current if self._world.running[uid] > 0 else None
+        if last and self._world.ec2.instance(last.instance_id).state is not InstanceState.TERMINATED:
             self._violated(f"{after.key}: attempt {attempt.number} was bound while the last one's container ran")
         if not any(self._faults.injected[kind] for kind in REQUESTS_THAT_ARRIVE_LATE) and instance in self._bound:
             self._violated(f"{after.key}: {instance} was bound twice, first to {self._bound[instance]}")
