@@ -27,11 +27,8 @@ FAILURE = Ended(Outcome.CONTAINER_FAILED, "The container exited with code 7", ex
             Terminated(),
             News("ContainerSucceeded", "TerminatedOK: The container exited with code 0"),
         ),
-        (
-            after(running(), FAILURE),
-            Terminated(),
-            News("ContainerFailed", "TerminatedNOK: The container exited with code 7", True),
-        ),
+        (running(), FAILURE, News("ContainerFailed", "The container exited with code 7", True)),
+        (after(running(), FAILURE), Terminated(), None),
     ],
 )
 def test_waits_and_ends_are_told_and_normal_steps_are_not(job, change, told):

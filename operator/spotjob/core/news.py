@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from spotjob.core.reasons import Outcome
+from spotjob.core.reasons import Outcome, Phase, Reason
 from spotjob.core.resources import SpotJobStatus
 from spotjob.core.states import Change, Ended, Terminated, Verdict, Waiting
 
@@ -33,8 +33,8 @@ def news_of(change: Change, status: SpotJobStatus) -> News | None:
             return News(outcome.value, message, warning=True)
         case Verdict(reason=reason, message=message):
             return News(reason.value, message, warning=True)
-        case Terminated() if status.phase is not None:
-            reason_text = status.reason.value if status.reason else status.phase.value
-            return News(reason_text, f"{status.phase.value}: {status.message}", warning=not status.phase.succeeded)
+        # A failure was told when it was known; a success is told when nothing is left of it.
+        case Terminated() if status.phase is Phase.TERMINATED_OK:
+            return News(Reason.CONTAINER_SUCCEEDED.value, f"{status.phase.value}: {status.message}")
         case _:
             return None
