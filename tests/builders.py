@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -74,3 +75,16 @@ def a_finish(exit_code: int | None = 0, **fields: Any) -> Report:
     return Report.model_validate(
         {"kind": "finished", "at": NOW, "finishedAs": "Exited", "exitCode": exit_code, **fields}
     )
+
+
+def merged(target: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """The target after a JSON merge patch (RFC 7396)."""
+    result = dict(target)
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        elif isinstance(value, dict):
+            result[name] = merged(result.get(name) or {}, value)
+        else:
+            result[name] = value
+    return result

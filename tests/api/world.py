@@ -21,7 +21,7 @@ from spotjob.core.spec import SpotJobSpec
 from spotjob.core.tokens import Claims, Kind, launch_token, sign
 from spotjob.kube.informer import JobIndex
 from spotjob.kube.reviews import Access, User
-from tests.builders import NOW
+from tests.builders import NOW, merged
 
 KEYS = {"k1": b"k" * 32}
 CLUSTER_UID = "uid-of-kube-system"
@@ -90,7 +90,7 @@ class Kube:
         if known.metadata.resource_version != job.metadata.resource_version:
             raise Conflict(409, "the object has been modified")
         self.writes += 1
-        raw = {**known.wire(), "status": merge(known.status.wire(), json.loads(json.dumps(dict(status))))}
+        raw = {**known.wire(), "status": merged(known.status.wire(), json.loads(json.dumps(dict(status))))}
         written = self.store(SpotJob.model_validate(raw))
         if self.lose_replies:
             self.lose_replies -= 1
@@ -167,19 +167,6 @@ def _found(all_values: dict[tuple[str, str], dict[str, bytes]], namespace: str, 
 
 def raw_of(job: SpotJob) -> dict[str, Any]:
     return {"apiVersion": "spotjob.dev/v1alpha1", "kind": "SpotJob", **job.wire()}
-
-
-def merge(target: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """RFC 7396."""
-    merged = dict(target)
-    for name, value in patch.items():
-        if value is None:
-            merged.pop(name, None)
-        elif isinstance(value, dict):
-            merged[name] = merge(merged.get(name) or {}, value)
-        else:
-            merged[name] = value
-    return merged
 
 
 @dataclass

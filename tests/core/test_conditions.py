@@ -10,7 +10,7 @@ from spotjob.core.conditions import ATTEMPTS_KEPT, merge_patch, next_status
 from spotjob.core.reasons import Outcome, Phase, Reason
 from spotjob.core.resources import SpotJobStatus
 from spotjob.core.states import Bound, Claimed, Ended, Noticed, Started, Terminated, Verdict, Waiting
-from tests.builders import NOW, SECOND, a_job, after, an_instance, booting, claimed, running
+from tests.builders import NOW, SECOND, a_job, after, an_instance, booting, claimed, merged, running
 
 SUCCESS = Ended(Outcome.SUCCEEDED, "The container exited with code 0", exit_code=0, log_tail="bye")
 
@@ -136,19 +136,6 @@ def test_what_is_absent_now_is_removed_by_null():
     assert (patch["nextAttemptTime"], patch["waitingSince"]) == (None, None)
 
 
-def _merge(target, patch):
-    """RFC 7396."""
-    merged = dict(target)
-    for name, value in patch.items():
-        if value is None:
-            merged.pop(name, None)
-        elif isinstance(value, dict):
-            merged[name] = _merge(merged.get(name, {}), value)
-        else:
-            merged[name] = value
-    return merged
-
-
 CHANGES = st.sampled_from(
     [
         Waiting(Reason.INSUFFICIENT_CAPACITY, "none", NOW),
@@ -164,5 +151,5 @@ CHANGES = st.sampled_from(
 def test_the_patch_turns_the_old_status_into_the_new_one(history, change):
     job = after(booting(), *history)
     new = next_status(job, change, NOW + SECOND)
-    patched = _merge(job.status.wire(), merge_patch(job.status, new))
+    patched = merged(job.status.wire(), merge_patch(job.status, new))
     assert SpotJobStatus.model_validate(patched) == new

@@ -12,6 +12,7 @@ from typing import Any
 
 from spotjob.core.ports import Conflict, KubeError, NotFound, Unanswered
 from spotjob.core.resources import FINALIZER, SpotJob, SpotJobClass
+from tests.builders import merged
 
 TIMEOUT_SECONDS = 10.0
 """How long a client waits for the API server."""
@@ -128,7 +129,7 @@ class Cluster:
     async def write_status(self, job: SpotJob, status: Mapping[str, Any]) -> SpotJob:
         await asyncio.sleep(0.005)
         raw = self._checked(job)
-        raw["status"] = merge(raw["status"], json.loads(json.dumps(status)))
+        raw["status"] = merged(raw["status"], json.loads(json.dumps(status)))
         self._changed(job.key)
         return self.job(job.key)
 
@@ -223,16 +224,3 @@ class Line:
         task = asyncio.get_running_loop().create_task(arrive(), context=self._network.copy())
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
-
-
-def merge(target: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """RFC 7396."""
-    merged = dict(target)
-    for name, value in patch.items():
-        if value is None:
-            merged.pop(name, None)
-        elif isinstance(value, dict):
-            merged[name] = merge(merged.get(name) or {}, value)
-        else:
-            merged[name] = value
-    return merged
