@@ -202,5 +202,7 @@ class SpotJobSpec(Wire):
     """Secrets of type kubernetes.io/dockerconfigjson, read when the instance claims the job."""
     suspend: bool = False
     """While true no instance runs for this job; a running one is terminated."""
+    termination_grace_period_seconds: Annotated[int, Field(ge=0, le=3600)] = 30
+    """From the stop signal to the kill, when the job is deleted or suspended."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=31_536_000)] | None = None
     """Delete the object this long after it has finished; absent means keep it."""
