@@ -56,6 +56,14 @@ def test_nothing_of_the_users_accounts_and_clusters_reaches_a_part(part: str) ->
     assert environment["PATH"] == "/bin"
 
 
+def test_the_platforms_settings_reach_operator_and_api_alone_and_outlive_the_first_up(tmp_path: Path) -> None:
+    layout.save(a_layout(tmp_path, settings={"SPOTJOB_POLL_SECONDS": "7"}))
+    found = layout.load(tmp_path)
+    assert found is not None
+    polls = {part: parts.environment(part, found, {}).get("SPOTJOB_POLL_SECONDS") for part in layout.OWN_PARTS}
+    assert polls == {"registry": None, "aws-server": None, OPERATOR: "7", API: "7"}
+
+
 def test_a_proxy_of_the_user_is_not_asked_for_loopback() -> None:
     environment = parts.environment(OPERATOR, a_layout(), {"HTTPS_PROXY": "http://proxy:3128", "no_proxy": "corp"})
     assert environment["no_proxy"] == environment["NO_PROXY"] == "127.0.0.1,localhost"

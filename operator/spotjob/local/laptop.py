@@ -10,8 +10,8 @@ import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from spotjob.local import binaries, containers, content, control_plane, docker, parts, probes, provision
@@ -45,6 +45,8 @@ class Options:
     """A cluster of the user's own; None means a control plane of ours."""
     rights: Rights = "base"
     boot_seconds: float | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Of operator and API, by variable, such as SPOTJOB_LAUNCH_WINDOW_SECONDS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ class Platform:
                 ports=layouts.choose_ports(),
                 rights=options.rights,
                 boot_seconds=options.boot_seconds,
+                settings=dict(options.settings),
             )
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +39,8 @@ class Layout:
     rights: Rights = "base"
     boot_seconds: float | None = None
     """How long a simulated instance boots; None means the simulator's own default."""
+    settings: dict[str, str] = field(default_factory=dict)
+    """More variables for operator and API, such as SPOTJOB_LAUNCH_WINDOW_SECONDS; they win over the platform's own."""
 
     @property
     def own_control_plane(self) -> bool:

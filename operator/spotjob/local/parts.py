@@ -33,7 +33,7 @@ def environment(part: str, layout: Layout, inherited: Mapping[str, str]) -> dict
     sources = ":".join(filter(None, (str(_SOURCES), inherited.get("PYTHONPATH"))))
     own = {"PYTHONPATH": sources, "PYTHONUNBUFFERED": "1", "NO_PROXY": _NO_PROXY, "no_proxy": _NO_PROXY}
     if part in (OPERATOR, API):
-        own |= aws_environment(layout) | _service_environment(part, layout)
+        own |= aws_environment(layout) | _service_environment(part, layout) | layout.settings
     return kept | own
 
 
