@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from spotjob.core.resources import SpotJob, SpotJobClass
-from tests.cluster.objects import CLASSES, JOBS, Json, a_class, a_job, refused_fields, requests, tried
+from tests.cluster.objects import CLASSES, JOBS, Json, a_class, a_job, patch, refused_fields, requests, tried
 
 pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("crds")]
 
@@ -74,6 +74,122 @@ def test_a_bad_job_is_refused_by_the_name_of_its_field(api: httpx.Client, spec: 
     assert field in answer.json()["message"]
 
 
+def waiting(limit: int, fallback: int) -> Json:
+    return {"capacityTimeoutSeconds": limit, "capacity": {"fallback": {"afterWaitingSeconds": fallback}}}
+
+
+def interrupted(limit: int, fallback: int) -> Json:
+    return {"interruptionLimit": limit, "capacity": {"fallback": {"afterInterruptions": fallback}}}
+
+
+RETRY_75: Json = {"retryOn": {"exitCodes": [75]}}
+BOUNDS: dict[str, tuple[Json, str, str, Json]] = {
+    "an attempt longer than its job": (
+        {"activeDeadlineSeconds": 60, "attemptDeadlineSeconds": 61},
+        "spec.attemptDeadlineSeconds",
+        "must not be more than activeDeadlineSeconds",
+        {"activeDeadlineSeconds": 60, "attemptDeadlineSeconds": 60},
+    ),
+    "a start that takes longer than its job": (
+        {"activeDeadlineSeconds": 300, "startupDeadlineSeconds": 301},
+        "spec.startupDeadlineSeconds",
+        "must not be more than activeDeadlineSeconds",
+        {"activeDeadlineSeconds": 300, "startupDeadlineSeconds": 300},
+    ),
+    "a start that takes longer than its job and than the default": (
+        {"activeDeadlineSeconds": 300, "startupDeadlineSeconds": 601},
+        "spec.startupDeadlineSeconds",
+        "only the default (600) may be",
+        {"activeDeadlineSeconds": 300},
+    ),
+    "a fallback after the last interruption": (
+        interrupted(limit=2, fallback=3),
+        "spec.capacity.fallback.afterInterruptions",
+        "must not be more than interruptionLimit",
+        interrupted(limit=2, fallback=2),
+    ),
+    "a fallback after interruptions where none is allowed": (
+        interrupted(limit=0, fallback=1),
+        "spec.capacity.fallback.afterInterruptions",
+        "must not be more than interruptionLimit",
+        {"interruptionLimit": 0, "capacity": {"fallback": {"afterWaitingSeconds": 60}}},
+    ),
+    "a fallback after the last wait": (
+        waiting(limit=60, fallback=60),
+        "spec.capacity.fallback.afterWaitingSeconds",
+        "must be less than capacityTimeoutSeconds",
+        waiting(limit=60, fallback=59),
+    ),
+    "an exit code that is and is not retried": (
+        {"backoffLimit": 1, "retryOn": {"exitCodes": [1, 75], "never": [2, 75]}},
+        "spec.retryOn.never",
+        "must not hold a code that exitCodes holds too",
+        {"backoffLimit": 1, "retryOn": {"exitCodes": [1, 75], "never": [2]}},
+    ),
+    "exit codes to retry no times": (
+        {**RETRY_75, "backoffLimit": 0},
+        "spec.backoffLimit",
+        "must be at least 1 when retryOn.exitCodes is set",
+        {**RETRY_75, "backoffLimit": 1},
+    ),
+    "exit codes to retry and not how often": (
+        RETRY_75,
+        "spec.backoffLimit",
+        "must be at least 1 when retryOn.exitCodes is set",
+        {"retryOn": {"never": [75]}},
+    ),
+    "a success of a killed container": (
+        {"interruption": {"signal": "SIGKILL", "exitZero": "Succeeded"}},
+        "spec.interruption.exitZero",
+        "must be Interrupted with signal SIGKILL",
+        {"interruption": {"signal": "SIGKILL"}},
+    ),
+    "a signal after the reclaim": (
+        {"interruption": {"secondsBefore": 0}},
+        "spec.interruption.secondsBefore",
+        "should be greater than or equal to 1",
+        {"interruption": {"secondsBefore": 1}},
+    ),
+    "a signal before the notice": (
+        {"interruption": {"secondsBefore": 111}},
+        "spec.interruption.secondsBefore",
+        "should be less than or equal to 110",
+        {"interruption": {"secondsBefore": 110}},
+    ),
+    "a kill before the stop signal": (
+        {"terminationGracePeriodSeconds": -1},
+        "spec.terminationGracePeriodSeconds",
+        "should be greater than or equal to 0",
+        {"terminationGracePeriodSeconds": 0},
+    ),
+    "a grace of more than an hour": (
+        {"terminationGracePeriodSeconds": 3601},
+        "spec.terminationGracePeriodSeconds",
+        "should be less than or equal to 3600",
+        {"terminationGracePeriodSeconds": 3600},
+    ),
+}
+
+
+@pytest.mark.parametrize(("spec", "field", "sentence", "neighbour"), BOUNDS.values(), ids=list(BOUNDS))
+def test_an_impossible_limit_is_refused_by_name_with_what_is_allowed_and_its_neighbour_is_taken(
+    api: httpx.Client, spec: Json, field: str, sentence: str, neighbour: Json
+) -> None:
+    refused = tried(api, JOBS, a_job(**spec))
+    assert refused_fields(refused) == {field}
+    [line] = [c["message"] for c in refused.json()["details"]["causes"]]
+    print(f"{field}: {line}")
+    assert sentence in line
+    assert tried(api, JOBS, a_job(**neighbour)).status_code == 201
+
+
+def test_a_running_jobs_deadline_cannot_be_changed_into_an_impossible_one(api: httpx.Client, job: Json) -> None:
+    deadlines = {"activeDeadlineSeconds": 60, "attemptDeadlineSeconds": 61}
+    refused = patch(api, f"{JOBS}/job", {"spec": deadlines})
+    assert refused_fields(refused) == {"spec.attemptDeadlineSeconds"}
+    assert patch(api, f"{JOBS}/job", {"spec": {**deadlines, "activeDeadlineSeconds": 61}}).status_code == 200
+
+
 def test_an_unknown_field_is_refused_by_its_name(api: httpx.Client) -> None:
     answer = tried(api, JOBS, a_job(imagee="a:1"))
     assert answer.status_code == 400
@@ -102,6 +218,17 @@ ACCEPTED_JOBS: dict[str, Json] = {
     "whole and broken amounts": requests(cpu=2, memory="0.5Gi", **{"ephemeral-storage": "40Gi", "nvidia.com/gpu": 1}),
     "thousandths": requests(cpu="1500m"),
     "a fallback": {"capacity": {"fallback": {"afterInterruptions": 2, "afterWaitingSeconds": 600}}},
+    "a longer wait for capacity than for the work": {"capacityTimeoutSeconds": 3600, "activeDeadlineSeconds": 60},
+    "a longer wait for the fallback than for the work": {
+        "activeDeadlineSeconds": 60,
+        "capacity": {"fallback": {"afterWaitingSeconds": 3600}},
+    },
+    "a longer time to stop than to work": {"activeDeadlineSeconds": 1, "terminationGracePeriodSeconds": 3600},
+    "an exit code that is never retried": {"backoffLimit": 1, "retryOn": {"never": [1]}},
+    "as many exit codes as there may be": {
+        "backoffLimit": 1,
+        "retryOn": {"exitCodes": list(range(1, 65)), "never": list(range(65, 129))},
+    },
     "all of the rest": {
         "className": "gold",
         "architecture": "arm64",

@@ -101,6 +101,15 @@ class Capacity(Wire):
 class Interruption(Wire):
     """What the container is told when EC2 takes its instance back."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel(
+                "self.signal != 'SIGKILL' || self.exitZero != 'Succeeded'",
+                "must be Interrupted with signal SIGKILL: a killed container never exits with 0",
+                ".exitZero",
+            )
+        )
+    )
     signal: Annotated[str, Field(pattern=r"^SIG(TERM|INT|QUIT|HUP|USR1|USR2|KILL)$", max_length=16)] = "SIGTERM"
     seconds_before: Annotated[int, Field(ge=1, le=110)] = 15
     """The signal is sent this long before the reclaim; until then the container runs on."""
@@ -114,6 +123,15 @@ ExitCode = Annotated[int, Field(ge=1, le=255)]
 class RetryOn(Wire):
     """Which exit codes of the container are retried within backoffLimit."""
 
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            cel(
+                "!has(self.exitCodes) || !has(self.never) || !self.never.exists(code, code in self.exitCodes)",
+                "must not hold a code that exitCodes holds too",
+                ".never",
+            )
+        )
+    )
     exit_codes: Annotated[tuple[ExitCode, ...], Field(max_length=64, json_schema_extra=atomic())] = ()
     """Only these; empty means every code."""
     never: Annotated[tuple[ExitCode, ...], Field(max_length=64, json_schema_extra=atomic())] = ()
@@ -139,6 +157,44 @@ def _fixed(*fields: str) -> list[dict[str, str]]:
     ]
 
 
+STARTUP_DEADLINE_SECONDS = 600
+
+_LIMITS = (
+    cel(
+        "!has(self.activeDeadlineSeconds) || self.?attemptDeadlineSeconds.orValue(0) <= self.activeDeadlineSeconds",
+        "must not be more than activeDeadlineSeconds, which ends the job first",
+        ".attemptDeadlineSeconds",
+    ),
+    # The server fills the default in before it asks, so 600 may be nobody's wish.
+    cel(
+        "!has(self.activeDeadlineSeconds) || self.startupDeadlineSeconds <= self.activeDeadlineSeconds"
+        f" || self.startupDeadlineSeconds == {STARTUP_DEADLINE_SECONDS}",
+        "must not be more than activeDeadlineSeconds, which ends the job first;"
+        f" only the default ({STARTUP_DEADLINE_SECONDS}) may be",
+        ".startupDeadlineSeconds",
+    ),
+    cel(
+        "!has(self.interruptionLimit)"
+        " || self.?capacity.?fallback.?afterInterruptions.orValue(0) <= self.interruptionLimit",
+        "must not be more than interruptionLimit, which ends the job first",
+        ".capacity.fallback.afterInterruptions",
+    ),
+    cel(
+        "!has(self.capacityTimeoutSeconds)"
+        " || self.?capacity.?fallback.?afterWaitingSeconds.orValue(0) < self.capacityTimeoutSeconds",
+        "must be less than capacityTimeoutSeconds, which ends the job first",
+        ".capacity.fallback.afterWaitingSeconds",
+    ),
+    cel(
+        "self.backoffLimit > 0 || size(self.?retryOn.?exitCodes.orValue([])) == 0",
+        "must be at least 1 when retryOn.exitCodes is set, or nothing is ever retried",
+        ".backoffLimit",
+    ),
+)
+"""Refused is what can never act because another limit always comes first. What is only unusual is accepted:
+capacityTimeoutSeconds may be more than activeDeadlineSeconds, which does not count before the first launch.
+"""
+
 Argument = Annotated[str, Field(max_length=8192, pattern=NO_NUL)]
 StartTime = Annotated[
     datetime,
@@ -160,6 +216,7 @@ class SpotJobSpec(Wire):
     model_config = ConfigDict(
         json_schema_extra=rules(
             *_fixed("image", "command", "args", "className", "architecture", "instanceTypes", "resources", "env"),
+            *_LIMITS,
         )
     )
     image: Annotated[str, Field(min_length=1, max_length=512, pattern=r"^\S+$")]
@@ -192,7 +249,7 @@ class SpotJobSpec(Wire):
     """The whole job, from its first launch."""
     attempt_deadline_seconds: Seconds | None = None
     """One attempt, from its container's start."""
-    startup_deadline_seconds: Annotated[int, Field(ge=30, le=86_400)] = 600
+    startup_deadline_seconds: Annotated[int, Field(ge=30, le=86_400)] = STARTUP_DEADLINE_SECONDS
     """From the instance to the start of the container."""
     interruption: Interruption = Interruption()
     retry_on: RetryOn = RetryOn()
