@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from operator import methodcaller
-from threading import Lock
+from queue import SimpleQueue
+from threading import Lock, Semaphore, Thread
 from typing import Any, TypeVar
 
 from botocore.exceptions import (
@@ -30,22 +31,52 @@ Raw = Mapping[str, Any]
 """An answer as boto3 gives it. It lives for one line."""
 
 _T = TypeVar("_T")
+_Call = tuple[Future[Any], Callable[[Any], Any]]
 
 MOST_PAGES = 1000
 """A listing that does not end by then is an error, never a short listing."""
 
 
 class Threads:
-    """One boto3 client with threads of its own. It is made by the first call: EC2's takes a second of CPU time."""
+    """One boto3 client with threads of its own. It is made by the first call: EC2's takes a second of CPU time.
+
+    The threads are daemons, unlike those of ThreadPoolExecutor, which the interpreter joins at its end: a CreateFleet
+    that gets no answer would hold up the operator's exit, and with it the next leader's room, for its time limit.
+    """
 
     def __init__(self, make_client: Callable[[], Any], threads: int, name: str) -> None:
         self._make_client, self._lock = make_client, Lock()
         self._client: Any = None
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._work: SimpleQueue[_Call | None] = SimpleQueue()
+        self._most, self._name = threads, name
+        self._threads: list[Thread] = []
+        self._idle = Semaphore(0)
 
     async def run(self, method: Callable[[Any], _T]) -> _T:
-        """`method` of the client, on one of the threads. Raises botocore's errors."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._use, method)
+        """`method` of the client, on one of the threads. Raises botocore's errors.
+
+        Cancelled, it returns at once; a call that is under way then goes on and nobody hears of its end.
+        """
+        answer: Future[_T] = Future()
+        self._work.put((answer, method))
+        if not self._idle.acquire(blocking=False) and len(self._threads) < self._most:
+            self._threads.append(Thread(target=self._serve, name=f"{self._name}-{len(self._threads)}", daemon=True))
+            self._threads[-1].start()
+        return await asyncio.wrap_future(answer)
+
+    def _serve(self) -> None:
+        while (call := self._work.get()) is not None:
+            self._answer(*call)
+            del call  # an idle thread keeps nothing alive
+            self._idle.release()
+
+    def _answer(self, answer: Future[_T], method: Callable[[Any], _T]) -> None:
+        if not answer.set_running_or_notify_cancel():
+            return
+        try:
+            answer.set_result(self._use(method))
+        except BaseException as error:  # whatever it is belongs to who waits for the answer
+            answer.set_exception(error)
 
     def _use(self, method: Callable[[Any], _T]) -> _T:
         with self._lock:
@@ -55,7 +86,10 @@ class Threads:
 
     def close(self) -> None:
         """Wait for the calls that are under way and close the connections."""
-        self._pool.shutdown(cancel_futures=True)
+        for _ in self._threads:
+            self._work.put(None)
+        while self._threads:
+            self._threads.pop().join()
         if self._client is not None:
             self._client.close()
 
