@@ -9,7 +9,6 @@ import pytest
 
 from spotjob.core.contract import CONTAINER_ENV, ClaimedJob, RegistryAuth
 from spotjob.core.handover import (
-    POWER_OFF_MARGIN,
     Contents,
     Source,
     Unready,
@@ -186,8 +185,10 @@ def test_a_job_that_asks_for_nothing_has_no_limits() -> None:
     ("spec", "seconds"),
     [
         ({}, 3600),
-        ({"attemptDeadlineSeconds": 60, "startupDeadlineSeconds": 100}, 160 + POWER_OFF_MARGIN.total_seconds()),
-        ({"activeDeadlineSeconds": 30}, 30 + POWER_OFF_MARGIN.total_seconds()),
+        ({"attemptDeadlineSeconds": 60, "startupDeadlineSeconds": 100}, 160 + 160),
+        ({"attemptDeadlineSeconds": 1200}, 600 + 1200 + 300),
+        ({"activeDeadlineSeconds": 30}, 30 + 60),
+        ({"activeDeadlineSeconds": 3000}, 3000 + 300),
         ({"attemptDeadlineSeconds": 100_000, "activeDeadlineSeconds": 100_000}, 3600),
     ],
 )

@@ -16,8 +16,10 @@ from spotjob.core.resources import Attempt, SpotJob, SpotJobClass
 from spotjob.core.spec import EnvVar, ResourceRequests
 from spotjob.core.tokens import Claims, Keyring, Kind, sign
 
-POWER_OFF_MARGIN = timedelta(minutes=5)
-"""The operator ends an attempt at its deadline; the instance's own timer comes this much later."""
+LEAST_MARGIN, MOST_MARGIN = timedelta(minutes=1), timedelta(minutes=5)
+"""The operator ends an attempt at its deadline; the instance's own timer comes a margin later. A minute is more than
+the clocks of two hosts differ and than a new leader needs; an instance that nobody ends costs no more than five.
+"""
 
 CALLBACK_PATH = "/v1/callback"
 
@@ -58,8 +60,8 @@ def hand_over(
     `api_url` wins over the class's apiURL for the container's callback; empty means the class's.
     """
     requests = job.spec.resources.requests
-    agent_token = sign(keyring, _claims("agent", job, attempt))
-    container_token = sign(keyring, _claims("container", job, attempt))
+    agent_token = sign(keyring, token_claims("agent", job, attempt))
+    container_token = sign(keyring, token_claims("container", job, attempt))
     callback_url = (api_url or job_class.spec.api_url).rstrip("/") + CALLBACK_PATH
     return ClaimedJob(
         namespace=job.metadata.namespace,
@@ -81,7 +83,8 @@ def hand_over(
     )
 
 
-def _claims(kind: Kind, job: SpotJob, attempt: Attempt) -> Claims:
+def token_claims(kind: Kind, job: SpotJob, attempt: Attempt) -> Claims:
+    """What the tokens of this attempt say: the same each time."""
     return Claims(
         kind=kind,
         uid=job.metadata.uid,
@@ -108,10 +111,16 @@ def power_off_at(job: SpotJob, attempt: Attempt, job_class: SpotJobClass) -> dat
     spec, times = job.spec, [attempt.bound_at + timedelta(seconds=job_class.spec.max_instance_seconds)]
     if spec.attempt_deadline_seconds is not None:
         seconds = spec.startup_deadline_seconds + spec.attempt_deadline_seconds
-        times.append(attempt.bound_at + timedelta(seconds=seconds) + POWER_OFF_MARGIN)
+        times.append(attempt.bound_at + _with_margin(seconds))
     if spec.active_deadline_seconds is not None and job.status.start_time is not None:
-        times.append(job.status.start_time + timedelta(seconds=spec.active_deadline_seconds) + POWER_OFF_MARGIN)
+        times.append(job.status.start_time + _with_margin(spec.active_deadline_seconds))
     return min(times)
+
+
+def _with_margin(seconds: int) -> timedelta:
+    """Twice the deadline, within the limits of the margin."""
+    deadline = timedelta(seconds=seconds)
+    return deadline + min(max(deadline, LEAST_MARGIN), MOST_MARGIN)
 
 
 def limits(requests: ResourceRequests) -> Limits:
