@@ -25,6 +25,7 @@ class Cluster:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.classes: list[SpotJobClass] = []
         self.leases: dict[str, dict[str, Any]] = {}
+        self._lease_news = asyncio.Event()
         self.events: list[tuple[str, str]] = []
         self.writes: Counter[str] = Counter()
         """Writes by job key, after its creation."""
@@ -172,10 +173,17 @@ class Cluster:
             raise Conflict(409, "the lease has changed")
         return self._put_lease(lease)
 
+    async def lease_changed(self, name: str, resource_version: str) -> None:
+        if self.leases[name]["metadata"]["resourceVersion"] == resource_version:
+            await self._lease_news.wait()
+            await asyncio.sleep(self.watch_seconds)
+
     def _put_lease(self, lease: Mapping[str, Any]) -> Mapping[str, Any]:
         self._revision += 1
         metadata = {**lease["metadata"], "resourceVersion": str(self._revision)}
         self.leases[metadata["name"]] = {**lease, "metadata": metadata}
+        self._lease_news.set()
+        self._lease_news = asyncio.Event()
         return self.leases[metadata["name"]]
 
 

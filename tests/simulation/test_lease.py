@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from spotjob.controller.lease import Lease
+from spotjob.core.ports import KubeError, Unanswered
 from tests.simulation.account import LoopClock
 from tests.simulation.cluster import Cluster, Line
 
@@ -28,6 +31,27 @@ class Silent(Line):
     async def get_lease(self, name: str) -> object:
         if self.cut:
             await asyncio.Event().wait()
+        return await self._cluster.get_lease(name)
+
+
+class Unwatched(Line):
+    """A connection on which the lease can be read but not watched."""
+
+    def __init__(self, cluster: Cluster, refusal: Exception) -> None:
+        super().__init__(cluster)
+        self._refusal = refusal
+
+    async def lease_changed(self, name: str, resource_version: str) -> None:
+        raise self._refusal
+
+
+class Counted(Line):
+    """A connection that counts the looks at the lease."""
+
+    asked = 0
+
+    async def get_lease(self, name: str) -> object:
+        self.asked += 1
         return await self._cluster.get_lease(name)
 
 
@@ -83,14 +107,61 @@ async def test_an_api_server_without_answers_does_not_hold_up_the_exit():
         assert not left
 
 
-async def test_a_lease_that_was_given_back_is_taken_at_the_next_try():
+async def leads(lease: Lease, within: float) -> float:
+    """Seconds until this one leads, at most `within`."""
+    began = LoopClock().monotonic()
+    async with asyncio.timeout(within):
+        while not lease.leading():
+            lease.changed.clear()
+            await lease.changed.wait()
+    return LoopClock().monotonic() - began
+
+
+@pytest.mark.parametrize("moment", [5.0, 5.5, 6.1, 6.9])
+async def test_a_lease_that_was_given_back_is_taken_at_once(moment: float):
     cluster = Cluster()
     first, second = a_lease(Line(cluster), "operator-0"), a_lease(Line(cluster), "operator-1")
     async with electing(first) as tasks:
         await asyncio.sleep(1)
         async with electing(second):
-            await asyncio.sleep(5)
+            await asyncio.sleep(moment)
             assert not second.leading()
             tasks[0].cancel()
-            await asyncio.sleep(3)
-            assert second.leading()
+            await leads(second, within=0.1)
+
+
+@pytest.mark.parametrize("refused", [KubeError(403, "watch is not allowed"), Unanswered("the watch ended")])
+async def test_without_a_watch_a_lease_that_was_given_back_is_taken_at_the_next_look(refused: Exception):
+    cluster = Cluster()
+    line = Unwatched(cluster, refused)
+    first, second = a_lease(Line(cluster), "operator-0"), a_lease(line, "operator-1")
+    async with electing(first) as tasks:
+        await asyncio.sleep(1)
+        async with electing(second):
+            await asyncio.sleep(5)
+            tasks[0].cancel()
+            await leads(second, within=SECONDS / 7.5 + 0.1)
+
+
+@pytest.mark.parametrize("moment", [5.0, 5.5, 6.1, 6.9])
+async def test_the_lease_of_a_leader_that_crashed_is_taken_when_it_ends(moment: float):
+    cluster = Cluster()
+    crashing = Line(cluster)
+    first, second = a_lease(crashing, "operator-0"), a_lease(Line(cluster), "operator-1")
+    async with electing(first), electing(second):
+        await asyncio.sleep(moment)
+        assert (first.leading(), second.leading()) == (True, False)
+        crashing.dead = True
+        taken = await leads(second, within=SECONDS + 0.1)
+        assert taken > SECONDS * 2 / 3  # the crashed one might still have led until then
+        assert not first.leading()
+
+
+async def test_who_waits_for_the_lease_asks_no_more_often_than_its_holder():
+    cluster = Cluster()
+    waiting = Counted(cluster)
+    async with electing(a_lease(Line(cluster), "operator-0")):
+        await asyncio.sleep(1)
+        async with electing(a_lease(waiting, "operator-1")):
+            await asyncio.sleep(60)
+    assert 30 <= waiting.asked <= 32

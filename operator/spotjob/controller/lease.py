@@ -3,12 +3,16 @@
 The rules (kopf-notes 3.3): a monotonic clock only; validity counts from before the renewal was sent; each request
 has a time limit of its own; writes carry the resourceVersion; another's lease is over when it has not changed for its
 duration by our own clock, whatever times it holds; it is given back at exit.
+
+Who waits for the lease watches it, so that one that was given back is taken at once; it looks all the same now and
+then, because a watch may be silent, and at the very moment when another's lease ends.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
@@ -23,13 +27,16 @@ GIVE_BACK_SECONDS = 2.0
 
 
 class Leases(Protocol):
-    """The Lease object, as JSON. All three raise NotFound, Conflict, KubeError or Unanswered."""
+    """The Lease object, as JSON. All of them raise NotFound, Conflict, KubeError or Unanswered."""
 
     async def get_lease(self, name: str) -> Mapping[str, Any]: ...
 
     async def create_lease(self, lease: Mapping[str, Any]) -> Mapping[str, Any]: ...
 
     async def update_lease(self, lease: Mapping[str, Any]) -> Mapping[str, Any]: ...
+
+    async def lease_changed(self, name: str, resource_version: str) -> None:
+        """Returns once the Lease is another than it was at this version."""
 
 
 class Lease:
@@ -41,6 +48,8 @@ class Lease:
         self._valid_until = 0.0
         self._seen: tuple[object, ...] = ()
         self._seen_at = 0.0
+        self._taken = ""  # the version at which another was seen to hold it, while that is the newest that we know
+        self._taken_until = 0.0
         self.changed = asyncio.Event()
         """Set whenever leadership was gained or lost."""
 
@@ -55,7 +64,7 @@ class Lease:
             while True:
                 await self._try_bounded()
                 was = self._tell(was)
-                await self._clock.sleep(self._pause())
+                await self._rest()
                 # A lapse counts even if the next renewal mends it: another may have led in between.
                 was = self._tell(was)
         finally:
@@ -69,11 +78,24 @@ class Lease:
             self.changed.set()
         return leads
 
-    def _pause(self) -> float:
+    async def _rest(self) -> None:
+        """Until it is time to try again."""
+        if not self._taken:
+            return await self._clock.sleep(self._pause(self._valid_until if self.leading() else math.inf))
+        pause = self._pause(self._taken_until)
+        try:
+            async with asyncio.timeout(pause):
+                return await self._leases.lease_changed(NAME, self._taken)
+        except TimeoutError:
+            return None
+        except (KubeError, Unanswered) as error:
+            log.debug("lease not watched: %r", error)
+        return await self._clock.sleep(pause)
+
+    def _pause(self, end: float) -> float:
+        """Seconds to the next try: a period, but not beyond the end of the lease that holds now."""
         period = self._seconds / 7.5  # 2 s of 15, as kube-controller-manager
-        if not self.leading():
-            return period
-        return min(period, max(0.05, self._valid_until - self._clock.monotonic()))
+        return min(period, max(0.05, end - self._clock.monotonic()))
 
     async def _try_bounded(self) -> None:
         try:
@@ -86,6 +108,7 @@ class Lease:
 
     async def _try(self) -> None:
         sent = self._clock.monotonic()
+        self._taken = ""
         try:
             lease = await self._leases.get_lease(NAME)
         except NotFound:
@@ -111,8 +134,11 @@ class Lease:
         holder = spec.get("holderIdentity")
         if not holder or holder == self._identity:
             return False
-        duration = float(spec.get("leaseDurationSeconds") or self._seconds)
-        return self._clock.monotonic() - self._seen_at < duration
+        self._taken_until = self._seen_at + float(spec.get("leaseDurationSeconds") or self._seconds)
+        if self._clock.monotonic() >= self._taken_until:
+            return False
+        self._taken = lease["metadata"]["resourceVersion"]
+        return True
 
     def _document(self, spec: Mapping[str, Any], metadata: Mapping[str, Any], transitions: int) -> dict[str, Any]:
         now = _micro_time(self._clock.now())

@@ -9,6 +9,7 @@ import base64
 import json
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, cast
 
 from spotjob.core.ports import Clock, Conflict, KubeError, NotFound, Unanswered
@@ -130,11 +131,16 @@ class KubeClient:
             return None
         return None if left.deleting and not left.metadata.finalizers else left
 
+    async def remove_annotation(self, job: SpotJob, name: str) -> SpotJob:
+        pointer = name.replace("~", "~0").replace("/", "~1")
+        return read_job(await self._patch(job, {"op": "remove", "path": f"/metadata/annotations/{pointer}"}))
+
     async def _set_finalizers(self, job: SpotJob, finalizers: list[str]) -> Raw:
-        patch = [
-            {"op": "test", "path": "/metadata/resourceVersion", "value": job.metadata.resource_version},
-            {"op": "add", "path": "/metadata/finalizers", "value": finalizers},
-        ]
+        return await self._patch(job, {"op": "add", "path": "/metadata/finalizers", "value": finalizers})
+
+    async def _patch(self, job: SpotJob, change: Raw) -> Raw:
+        """JSON patch of the object as it was read. Raises Conflict when it has changed since."""
+        patch = [{"op": "test", "path": "/metadata/resourceVersion", "value": job.metadata.resource_version}, change]
         try:
             return await self.request(
                 "PATCH",
@@ -219,6 +225,21 @@ class KubeClient:
     async def update_lease(self, lease: Mapping[str, Any]) -> Mapping[str, Any]:
         """Replace it; the resourceVersion in `lease` must be the current one."""
         return await self.request("PUT", self._leases(lease["metadata"]["name"]), body=lease)
+
+    async def lease_changed(self, name: str, resource_version: str) -> None:
+        """Returns once the Lease is another than it was at this version. Raises KubeError, Unanswered."""
+        params = {
+            "watch": "true",
+            "fieldSelector": f"metadata.name={name}",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(WATCH_SECONDS),
+        }
+        async with aclosing(self._transport.lines(self._leases(), params, SILENCE_SECONDS)) as lines:
+            async for line in lines:
+                if json.loads(line)["type"] == "ERROR":
+                    break
+                return
+        raise Unanswered(f"the watch of lease {name} ended")
 
     # ---- Events -----------------------------------------------------------------------------------------------------
 

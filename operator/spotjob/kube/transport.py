@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import quote
@@ -128,7 +128,7 @@ class Transport:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unanswered(f"{method} {path}: {type(error).__name__} {error}") from error
 
-    async def lines(self, path: str, params: Mapping[str, str], silence_seconds: float) -> AsyncIterator[bytes]:
+    async def lines(self, path: str, params: Mapping[str, str], silence_seconds: float) -> AsyncGenerator[bytes, None]:
         """The lines of a streamed answer, of any length. Ends when the server ends it.
 
         Raises Unanswered when nothing at all came for `silence_seconds`.
