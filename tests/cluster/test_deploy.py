@@ -89,6 +89,60 @@ def test_every_container_is_confined_and_watched(control_plane: ControlPlane, wa
         assert container["resources"]["limits"]["memory"]
 
 
+def deployments(control_plane: ControlPlane, folder: Path) -> list[dict[str, Any]]:
+    return [d for d in rendered(control_plane, folder) if d["kind"] == "Deployment"]
+
+
+def test_of_everything_there_are_two_and_a_rollout_takes_none_away(control_plane: ControlPlane, way: str) -> None:
+    for deployment in deployments(control_plane, WAYS[way]):
+        assert deployment["spec"]["replicas"] == 2
+        assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_replicas_are_kept_apart_by_node_and_zone_where_that_is_possible(control_plane: ControlPlane, way: str) -> None:
+    for deployment in deployments(control_plane, WAYS[way]):
+        template = deployment["spec"]["template"]
+        spread = template["spec"]["topologySpreadConstraints"]
+        assert {s["topologyKey"] for s in spread} == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+        for constraint in spread:
+            assert constraint["whenUnsatisfiable"] == "ScheduleAnyway"
+            assert constraint["labelSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+            assert constraint["matchLabelKeys"] == ["pod-template-hash"]
+
+
+def test_a_disruption_budget_of_its_own_watches_over_each_deployment(control_plane: ControlPlane, way: str) -> None:
+    """A pod under two budgets cannot be evicted; Deployments under one wait for each other's pods."""
+    documents = rendered(control_plane, WAYS[way])
+    budgets = {d["metadata"]["name"]: d["spec"] for d in documents if d["kind"] == "PodDisruptionBudget"}
+    pods = {
+        d["metadata"]["name"]: d["spec"]["template"]["metadata"]["labels"]
+        for d in documents
+        if d["kind"] == "Deployment"
+    }
+    watched = {
+        budget: [name for name, labels in pods.items() if spec["selector"]["matchLabels"].items() <= labels.items()]
+        for budget, spec in budgets.items()
+    }
+    assert watched == {name: [name] for name in pods}
+    assert [spec["maxUnavailable"] for spec in budgets.values()] == [1] * len(pods)
+
+
+def test_a_pod_is_ready_only_when_both_its_watch_and_its_api_are(control_plane: ControlPlane) -> None:
+    """Leading or not: a standby's API takes its share of requests."""
+    (deployment,) = deployments(control_plane, WAYS["base"])
+    probed = {c["name"]: c["readinessProbe"]["httpGet"] for c in deployment["spec"]["template"]["spec"]["containers"]}
+    assert probed == {
+        "operator": {"path": "/readyz", "port": "metrics"},
+        "api": {"path": "/readyz", "port": "api"},
+    }
+
+
+def test_every_replica_has_a_name_of_its_own_in_the_lease(control_plane: ControlPlane, way: str) -> None:
+    for container in containers(rendered(control_plane, WAYS[way])).values():
+        (identity,) = (v for v in container["env"] if v["name"] == "SPOTJOB_IDENTITY")
+        assert identity["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+
+
 def test_the_ports_are_those_of_the_settings(control_plane: ControlPlane, way: str) -> None:
     ports = {
         port["name"]: port["containerPort"]
@@ -132,6 +186,7 @@ OPERATOR_MAY = (
     "create events.k8s.io/events default/",
     f"create coordination.k8s.io/leases {NAMESPACE}/",
     f"get coordination.k8s.io/leases {NAMESPACE}/spotjob-operator",
+    f"watch coordination.k8s.io/leases {NAMESPACE}/spotjob-operator",
     f"update coordination.k8s.io/leases {NAMESPACE}/spotjob-operator",
 )
 API_MAY = (
@@ -161,6 +216,7 @@ NOBODY_MAY = (
     "create /serviceaccounts/token default/default",
     "patch /namespaces /default",
     f"get coordination.k8s.io/leases {NAMESPACE}/another",
+    f"watch coordination.k8s.io/leases {NAMESPACE}/",
     "update coordination.k8s.io/leases kube-system/spotjob-operator",
     f"delete coordination.k8s.io/leases {NAMESPACE}/spotjob-operator",
     "create rbac.authorization.k8s.io/clusterrolebindings",
