@@ -17,6 +17,7 @@ from spotjob.controller.lease import Lease
 from spotjob.controller.orders import Cluster as Identity
 from spotjob.controller.runtime import Runtime
 from spotjob.core.contract import Assignment
+from spotjob.core.plan import CLUSTER_UID_TAG
 from spotjob.core.resources import SpotJob
 from spotjob.core.states import InstanceState
 from spotjob.local.ec2 import Simulator, Timing
@@ -25,6 +26,9 @@ from tests.simulation.account import START, LoopClock, MemoryTable, Network, Sim
 from tests.simulation.cluster import Cluster, Line
 from tests.simulation.host import Exit, Host
 from tests.simulation.virtual import Process
+
+
+KEYRING = {"k1": b"a key of the simulation, 32 bytes"}
 
 
 @dataclass(slots=True)
@@ -49,9 +53,12 @@ class World:
         exit_code: int = 0,
         timing: Timing | None = None,
         tick_seconds: float = 0.25,
+        beside: World | None = None,
+        cluster_uid: str = "uid-of-kube-system",
         **settings: Any,
     ):
-        self.clock = LoopClock()
+        """`beside` is another cluster of the same name in the same account: EC2 and the clock are shared with it."""
+        self.clock = beside.clock if beside else LoopClock()
         self.cluster = Cluster()
         self.cluster.classes.append(a_class("default", default=True))
         self.lines: list[Line] = []
@@ -59,7 +66,9 @@ class World:
         self.api_line = Line(self.cluster)
         """The API's: all that agents say goes over it."""
         self.network = Network()
-        self.ec2 = Simulator(START, 1, timing=timing or Timing(boot_seconds=20, shutdown_seconds=10))
+        alone = Simulator(START, 1, timing=timing or Timing(boot_seconds=20, shutdown_seconds=10))
+        self.ec2 = beside.ec2 if beside else alone
+        self.cluster_uid = cluster_uid
         self.table = MemoryTable()
         self.runs: Counter[str] = Counter()
         """Containers started, by job key."""
@@ -103,7 +112,7 @@ class World:
         line = Line(self.cluster)
         self.lines.append(line)
         lease = Lease(line, self.clock, f"operator-{len(self.operators)}", self._settings.lease_seconds)
-        identity = Identity("test", "uid-of-kube-system", "print()", "token", self._settings.launch_window_seconds)
+        identity = Identity("test", self.cluster_uid, "print()", "token", self._settings.launch_window_seconds)
         runtime = Runtime(
             self._settings,
             line,  # type: ignore[arg-type]
@@ -112,6 +121,7 @@ class World:
             lease,
             self.clock,
             identity,
+            KEYRING,
         )
         process = Process()
         task = asyncio.get_running_loop().create_task(runtime.run(), context=process.context())
@@ -173,7 +183,8 @@ class World:
             self.ec2.advance(self.clock.now())
             for instance in self.ec2.instances():
                 host = self.hosts.get(instance.id)
-                if instance.state is InstanceState.RUNNING and host is None and self.agents_work:
+                ours = instance.tags.get(CLUSTER_UID_TAG) == self.cluster_uid
+                if ours and instance.state is InstanceState.RUNNING and host is None and self.agents_work:
                     self.hosts[instance.id] = Host(self, instance.id)
                 if host is not None and instance.state is InstanceState.TERMINATED:
                     host.die()
