@@ -1,6 +1,6 @@
 # Every verb needs only Python >= 3.11 and git; what else it needs it finds, fetches, or names. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test simulate lint types crds verify image lock
+.PHONY: help setup demo up down test simulate crashtest lint types crds verify image lock
 MAKEFLAGS += --no-print-directory
 
 VENV := .venv
@@ -32,6 +32,9 @@ test: setup ## run all tests; ARGS="-k name" narrows them
 simulate: setup ## play random histories of faults: make simulate SEEDS=2000 (FIRST=1 PROCESSES=2 PLANTED=a-bug)
 	@PYTHONPATH=operator $(BIN)/python -m tests.simulation.simulate --seeds $(or $(SEEDS),200) --first $(or $(FIRST),1) \
 	  --processes $(or $(PROCESSES),2) $(if $(PLANTED),--planted $(PLANTED))
+
+crashtest: setup ## kill operator and API at every write in a job's life; ARGS="--scenario a --points bind" narrows
+	@PYTHONPATH=operator $(BIN)/python -m tests.crash.crashtest $(ARGS)
 
 lint: setup ## check style, formatting and the import rules
 	@$(BIN)/ruff check .

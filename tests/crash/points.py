@@ -1,0 +1,71 @@
+"""Where a process can be killed: a write, numbered within its job's life, and the moment before, in or after it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+OPERATOR, API = "operator", "api"
+
+
+class Moment(StrEnum):
+    """When the process dies, seen from its server."""
+
+    BEFORE = "before"
+    """The server never hears of the call."""
+    CALLED = "called"
+    """The server has done it; the reply never arrives."""
+    REPLIED = "replied"
+    """The reply has arrived; nothing else is written any more."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Kind:
+    """One kind of write by one process: `operator`, `status Booting (bind)`."""
+
+    process: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.process} {self.what}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Write:
+    """The n-th write of its kind, from 1, in the part of a job's life that a scenario is about."""
+
+    kind: Kind
+    ordinal: int
+
+    def __str__(self) -> str:
+        return f"{self.kind} #{self.ordinal}"
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One crash to try."""
+
+    scenario: str
+    write: Write
+    moment: Moment
+
+    def __str__(self) -> str:
+        return f"{self.scenario}: {self.write}, {self.moment}"
+
+
+def numbered(kinds: Iterable[Kind], most: int) -> list[Write]:
+    """Kinds as they were seen one after another, as writes; of each kind the first `most`."""
+    seen: Counter[Kind] = Counter()
+    writes = []
+    for kind in kinds:
+        seen[kind] += 1
+        if seen[kind] <= most:
+            writes.append(Write(kind, seen[kind]))
+    return writes
+
+
+def points(scenario: str, writes: Iterable[Write]) -> list[Point]:
+    """Three for each write."""
+    return [Point(scenario, write, moment) for write in writes for moment in Moment]

@@ -1,0 +1,174 @@
+"""The lives of jobs in which processes are killed. Together they make the product write everything that it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from spotjob.core.reasons import Phase, Reason
+from spotjob.core.resources import SpotJob
+from tests.crash.oracle import Expected
+
+LONG = "sleep 300"
+BRIEF = "code=0"
+STEADY = "sleep 2.5; code=0"
+"""Longer than the two seconds after which the agent reports that the container has started."""
+
+CALLBACK = """
+for again in $(seq 60); do
+  wget -q -O /dev/null \\
+    --header "Authorization: Bearer $SPOTJOB_CALLBACK_TOKEN" --header "Content-Type: application/json" \\
+    --post-data '{"status": "ok", "message": "done"}' "$SPOTJOB_CALLBACK_URL" && break
+  sleep 0.5
+done
+"""
+
+
+class Trial(Protocol):
+    """One job that lives through a scenario, and the hands that a scenario has in it."""
+
+    name: str
+
+    async def until(self, condition: Callable[[SpotJob], bool]) -> SpotJob:
+        """The job, once this holds of it."""
+
+    async def until_run(self, attempt: int) -> None:
+        """The container of this attempt has begun."""
+
+    def open(self) -> None:
+        """From here on writes are points."""
+
+    def close(self) -> None:
+        """The rest of the life is another scenario's."""
+
+    async def lever(self, method: str, name: str, **body: Any) -> None:
+        """Pull a lever of the simulated account."""
+
+    async def patch(self, body: Mapping[str, Any]) -> None:
+        """Change the object as its owner would."""
+
+    async def delete_by_rest(self) -> None:
+        """DELETE at the REST API, until it is answered."""
+
+
+ONE_GOOD_RUN = Expected()
+
+Story = Callable[[Trial], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One life."""
+
+    key: str
+    title: str
+    work: str
+    """What the container does."""
+    story: Story
+    """What happens to the job meanwhile. The window is opened in it."""
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    expected: Expected = ONE_GOOD_RUN
+    by_rest: bool = False
+    """Created through the REST API instead of the API server."""
+    without_lease: bool = False
+    """Before the job comes, the Lease is deleted, so that the operator has to create it."""
+
+
+def running(job: SpotJob) -> bool:
+    return job.status.reason is Reason.CONTAINER_RUNNING
+
+
+def bound_again(job: SpotJob) -> bool:
+    return job.status.attempt == 2
+
+
+async def _plain(trial: Trial) -> None:
+    trial.open()
+
+
+async def _interrupted(trial: Trial) -> None:
+    job = await trial.until(running)
+    trial.open()
+    await trial.lever("POST", "interrupt", instanceId=job.status.instance_id, warningSeconds=6)
+    await trial.until_run(2)
+    trial.close()
+
+
+async def _reclaimed(trial: Trial) -> None:
+    job = await trial.until(running)
+    trial.open()
+    await trial.lever("POST", "reclaim", instanceId=job.status.instance_id)
+    await trial.until_run(2)
+    trial.close()
+
+
+async def _deleted(trial: Trial) -> None:
+    await trial.until(running)
+    trial.open()
+    await trial.delete_by_rest()
+
+
+async def _failing(trial: Trial) -> None:
+    await trial.until_run(1)
+    trial.open()
+    await trial.until_run(2)
+    trial.close()
+
+
+async def _short(trial: Trial) -> None:
+    await trial.lever("POST", "capacity", count=0)
+    trial.open()
+    try:
+        await trial.until(lambda job: job.status.reason is Reason.INSUFFICIENT_CAPACITY)
+    finally:
+        await trial.lever("POST", "capacity", count=None)
+    await trial.until(lambda job: job.status.attempt == 1)
+    trial.close()
+
+
+async def _suspended(trial: Trial) -> None:
+    await trial.until(running)
+    trial.open()
+    await trial.patch({"spec": {"suspend": True}})
+    await trial.until(lambda job: job.status.reason is Reason.SUSPENDED)
+    await trial.patch({"spec": {"suspend": False}})
+    await trial.until(bound_again)
+    trial.close()
+
+
+async def _expiring(trial: Trial) -> None:
+    await trial.until(lambda job: job.finished)
+    trial.open()
+
+
+CANCELLED = Expected(phase=Phase.TERMINATED_NOK, reason=Reason.CANCELLED, gone=True)
+SECOND = f'if [ "$SPOTJOB_ATTEMPT" = 1 ]; then {LONG}; fi; code=0'
+"""Only a second attempt ends."""
+
+WARM_UP = Scenario("warm-up", "only makes the table, and pulls the image", BRIEF, _plain)
+
+SCENARIOS = (
+    Scenario("a", "succeeds, and calls back", f"sleep 2.5\n{CALLBACK}\ncode=0", _plain),
+    Scenario("b", "is interrupted with a notice", SECOND, _interrupted, expected=Expected(runs=(1, 2))),
+    Scenario("c", "is deleted while it runs", LONG, _deleted, expected=CANCELLED),
+    Scenario(
+        "d",
+        "fails once",
+        "code=$((SPOTJOB_ATTEMPT == 1 ? 3 : 0))",
+        _failing,
+        spec={"backoffLimit": 1},
+        expected=Expected(runs=(1, 2)),
+    ),
+    Scenario("e", "waits for capacity; comes by REST; no Lease yet", BRIEF, _short, by_rest=True, without_lease=True),
+    Scenario("f", "loses its instance without a notice", SECOND, _reclaimed, expected=Expected(runs=(1, 2))),
+    Scenario("g", "is suspended and resumed", SECOND, _suspended, expected=Expected(runs=(1, 2))),
+    Scenario(
+        "h",
+        "is deleted by its time to live",
+        BRIEF,
+        _expiring,
+        spec={"ttlSecondsAfterFinished": 1},
+        expected=Expected(gone=True),
+    ),
+)
