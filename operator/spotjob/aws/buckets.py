@@ -47,3 +47,6 @@ class Buckets:
         self.create_template = Bucket(clock, 40, 4)
         self.delete_template = Bucket(clock, 40, 4)
         self.describe_templates = Bucket(clock, 80, 16)
+        self.describe_spot_requests = Bucket(clock, 80, 16)
+        self.describe_status = Bucket(clock, 80, 16)
+        self.console = Bucket(clock, 80, 16)

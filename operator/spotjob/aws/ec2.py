@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -10,12 +10,13 @@ from typing import Any
 from spotjob.aws.buckets import Bucket, Buckets
 from spotjob.aws.calls import Calls, Raw, pages
 from spotjob.aws.catalogue import Catalogue
-from spotjob.aws.errors import INSTANCE_UNKNOWN, TEMPLATE_EXISTS, TEMPLATE_MISSING, fault_from
-from spotjob.core.plan import CLASS_TAG, CLUSTER_UID_TAG, SHAPE_TAG
-from spotjob.core.ports import Clock, Ec2Error, Fault, FleetAnswer, LaunchTemplate, Place
+from spotjob.aws.ec2_answers import RECLAIM_CODES, console_from, fleet_answer_from, instance_from, reclaims_from
+from spotjob.aws.errors import INSTANCE_UNKNOWN, TEMPLATE_EXISTS, TEMPLATE_MISSING
+from spotjob.core.plan import CLUSTER_UID_TAG
+from spotjob.core.ports import Clock, Console, Ec2Error, Fault, FleetAnswer, LaunchTemplate, Place
 from spotjob.core.reasons import Reason
 from spotjob.core.resources import SpotJobClass
-from spotjob.core.states import CapacityType, Instance, InstanceState, Pool
+from spotjob.core.states import Instance, InstanceState
 
 TEMPLATE_SECONDS = 600
 """How long a launch template that was seen is taken for existing."""
@@ -144,6 +145,35 @@ class BotoEc2:
         reservations = [raw async for page in every for raw in page["Reservations"]]
         return [instance_from(raw, self._region) for each in reservations for raw in each["Instances"]]
 
+    async def describe_reclaims(self, cluster_uid: str) -> Mapping[str, datetime]:
+        """EC2 picks them by their status, so that a quiet cluster's answer is empty."""
+        call = partial(self._paced, self._buckets.describe_spot_requests, "describe_spot_instance_requests")
+        filters = [*_of_cluster(cluster_uid), {"Name": "status-code", "Values": list(RECLAIM_CODES)}]
+        every = pages(call, Filters=filters, MaxResults=1000)
+        return reclaims_from([raw async for page in every for raw in page["SpotInstanceRequests"]])
+
+    async def describe_impaired(self) -> Set[str]:
+        """Two listings, because filters are joined by `and`. Neither knows tags (DescribeInstanceStatus has none)."""
+        failing: set[str] = set()
+        for check in ("instance-status.status", "system-status.status"):
+            call = partial(self._paced, self._buckets.describe_status, "describe_instance_status")
+            every = pages(call, Filters=[{"Name": check, "Values": ["impaired"]}], MaxResults=1000)
+            failing |= {raw["InstanceId"] async for page in every for raw in page["InstanceStatuses"]}
+        return failing
+
+    async def console_output(self, instance_id: str) -> Console | None:
+        """What EC2 kept at the last change of state, for at least an hour (EC2 API, GetConsoleOutput).
+
+        Not `Latest`: that reads the machine itself, which Nitro alone can, and only while it runs.
+        """
+        try:
+            raw = await self._paced(self._buckets.console, "get_console_output", InstanceId=instance_id)
+        except Ec2Error as error:
+            if error.fault.code in INSTANCE_UNKNOWN:
+                return None
+            raise
+        return console_from(raw)
+
     # ---- terminating ----
 
     async def terminate(self, instance_ids: Sequence[str]) -> Mapping[str, InstanceState]:
@@ -189,80 +219,7 @@ class BotoEc2:
             raise
 
 
-# ---- EC2's answers, narrowed to our words -------------------------------------------------------------------------
-
-
-def instance_from(raw: Raw, region: str) -> Instance:
-    """One instance of DescribeInstances."""
-    tags = {tag["Key"]: tag["Value"] for tag in raw.get("Tags", [])}
-    request_id = raw.get("SpotInstanceRequestId", "")
-    spot = bool(request_id) or raw.get("InstanceLifecycle") == "spot"
-    return Instance(
-        id=raw["InstanceId"],
-        region=region,
-        state=InstanceState(raw["State"]["Name"]),
-        launch_time=raw["LaunchTime"].astimezone(UTC),
-        instance_type=raw.get("InstanceType", ""),
-        availability_zone=raw.get("Placement", {}).get("AvailabilityZone", ""),
-        capacity_type=CapacityType.SPOT if spot else CapacityType.ON_DEMAND,
-        spot_instance_request_id=request_id,
-        shape=tags.get(SHAPE_TAG, ""),
-        job_class=tags.get(CLASS_TAG, ""),
-        state_reason=raw.get("StateReason", {}).get("Code", ""),
-    )
-
-
-def fleet_answer_from(raw: Raw, request: Mapping[str, Any], region: str, asked: datetime) -> FleetAnswer:
-    """CreateFleet's answer: both lists may be absent, and both may be full."""
-    tags = _instance_tags(request)
-    instances = tuple(
-        Instance(
-            id=instance_id,
-            region=region,
-            state=InstanceState.PENDING,
-            launch_time=asked,
-            instance_type=pool.instance_type,
-            availability_zone=pool.availability_zone,
-            capacity_type=pool.capacity_type,
-            shape=tags.get(SHAPE_TAG, ""),
-            job_class=tags.get(CLASS_TAG, ""),
-        )
-        for pool, ids in ((_pool_of(each, request), each["InstanceIds"]) for each in raw.get("Instances", []))
-        for instance_id in ids
-    )
-    faults = tuple(
-        fault_from(each.get("ErrorCode", ""), each.get("ErrorMessage", ""), _whole(_pool_of(each, request)))
-        for each in raw.get("Errors", [])
-    )
-    return FleetAnswer(instances, faults)
-
-
-def _pool_of(entry: Raw, request: Mapping[str, Any]) -> Pool:
-    """Which pool an instance or an error is about. EC2 may leave out what the request had said."""
-    override = entry.get("LaunchTemplateAndOverrides", {}).get("Overrides", {})
-    bought = entry.get("Lifecycle") or request["TargetCapacitySpecification"]["DefaultTargetCapacityType"]
-    return Pool(
-        entry.get("InstanceType") or override.get("InstanceType", ""),
-        entry.get("AvailabilityZone") or override.get("AvailabilityZone") or _zone_of(override, request),
-        CapacityType(bought),
-    )
-
-
-def _whole(pool: Pool) -> Pool | None:
-    """The pool, unless EC2 named only half of it."""
-    return pool if pool.instance_type and pool.availability_zone else None
-
-
-def _zone_of(override: Raw, request: Mapping[str, Any]) -> str:
-    """The zone that the request gave for the override's subnet."""
-    sent = request["LaunchTemplateConfigs"][0]["Overrides"]
-    zones = {each["SubnetId"]: str(each["AvailabilityZone"]) for each in sent}
-    return zones.get(override.get("SubnetId", ""), "")
-
-
-def _instance_tags(request: Mapping[str, Any]) -> dict[str, str]:
-    specifications = [each for each in request["TagSpecifications"] if each["ResourceType"] == "instance"]
-    return {tag["Key"]: tag["Value"] for each in specifications for tag in each["Tags"]}
+# ---- parts of requests --------------------------------------------------------------------------------------------
 
 
 def _template_of(request: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ with a virtual clock, and on an in-memory API server. The types in the signature
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -82,6 +82,15 @@ class FleetAnswer:
     faults: tuple[Fault, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Console:
+    """What GetConsoleOutput answers: the end of what an instance has written to its serial console."""
+
+    text: str
+    updated_at: datetime
+    """When EC2 last fetched it from the instance."""
+
+
 class Ec2Error(Exception):
     """An EC2 call failed as a whole and is known to have had no effect."""
 
@@ -121,6 +130,15 @@ class Ec2(Protocol):
     async def describe_ids(self, instance_ids: Sequence[str]) -> Sequence[Instance]:
         """These instances, as far as EC2 knows them (filter instance-id, so an unknown id is just missing)."""
 
+    async def describe_reclaims(self, cluster_uid: str) -> Mapping[str, datetime]:
+        """Instances whose Spot request says that EC2 takes them back, or has: by id, about when."""
+
+    async def describe_impaired(self) -> Set[str]:
+        """Instances in this region, of anybody, whose instance or system status check fails."""
+
+    async def console_output(self, instance_id: str) -> Console | None:
+        """GetConsoleOutput; None when EC2 does not know the instance (any more)."""
+
     async def terminate(self, instance_ids: Sequence[str]) -> Mapping[str, InstanceState]:
         """TerminateInstances; the state each id is now in. An id that EC2 does not know is missing."""
 
@@ -129,6 +147,32 @@ class Aws(Protocol):
     """The regions of one account."""
 
     def ec2(self, region: str) -> Ec2: ...
+
+
+# ---- the queue of EC2's events ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a queue."""
+
+    body: str
+    receipt: str
+    """What deletes it."""
+
+
+class QueueError(Exception):
+    """The queue refused, gave no answer, or does not exist. Nothing was deleted."""
+
+
+class Queue(Protocol):
+    """The queue that EventBridge fills with EC2's events, in one region."""
+
+    async def receive(self) -> Sequence[Message]:
+        """At most ten; waits up to 20 s for the first one. Raises QueueError."""
+
+    async def delete(self, messages: Sequence[Message]) -> None:
+        """At most ten. One that is not deleted comes again. Raises QueueError."""
 
 
 # ---- Kubernetes ---------------------------------------------------------------------------------------------------
@@ -177,6 +221,9 @@ class Kubernetes(Protocol):
 
     async def remove_finalizer(self, job: SpotJob) -> SpotJob | None:
         """As add_finalizer; None when the object went with its last finalizer, or was gone."""
+
+    async def remove_annotation(self, job: SpotJob, name: str) -> SpotJob:
+        """As add_finalizer. The job must have it."""
 
     async def delete_job(self, job: SpotJob) -> None:
         """Delete exactly this object (precondition uid)."""
