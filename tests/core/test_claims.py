@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 
 import pytest
 
-from spotjob.core.claims import AlreadyYours, Refused, assignment_for, claim, holds, must_stop
-from spotjob.core.contract import Assignment, ClaimRequest
+from spotjob.core.claims import AlreadyYours, Refused, assignment_for, claim, heard, holds, orders_for
+from spotjob.core.contract import Assignment, ClaimRequest, HeartbeatAnswer
 from spotjob.core.reasons import Outcome
 from spotjob.core.resources import SpotJob
-from spotjob.core.states import Bound, Claimed, Ended
-from tests.builders import a_job, after, an_instance, booting, deleted, running, suspended
+from spotjob.core.states import Bound, Claimed, Drilled, Ended, Heard, Impaired, Noticed, Stopping
+from tests.builders import NOW, a_job, after, an_instance, booting, deleted, running, suspended
 
 NONCE = "0123456789abcdef"
 HASH = hashlib.sha256(NONCE.encode()).hexdigest()
@@ -110,8 +111,12 @@ def test_no_token_holds_for_a_job_without_an_attempt() -> None:
     assert not holds(a_job(), "uid-of-night", 1, "i-1")
 
 
+def ordered(job: SpotJob | None) -> HeartbeatAnswer:
+    return orders_for(job, "uid-of-night", 1, an_instance().id)
+
+
 def test_a_running_container_goes_on() -> None:
-    assert not must_stop(running())
+    assert ordered(running()) == HeartbeatAnswer(order="continue")
 
 
 @pytest.mark.parametrize(
@@ -120,4 +125,39 @@ def test_a_running_container_goes_on() -> None:
     ids=["deleted", "suspended", "finished", "attempt over"],
 )
 def test_a_container_whose_job_may_not_run_must_stop(job: SpotJob) -> None:
-    assert must_stop(job)
+    assert ordered(job) == HeartbeatAnswer(order="stop", grace_seconds=30)
+
+
+def test_the_stop_order_brings_the_grace_of_the_spec() -> None:
+    assert ordered(deleted(running(terminationGracePeriodSeconds=90))).grace_seconds == 90
+
+
+def test_the_agent_of_a_job_that_is_gone_must_stop() -> None:
+    assert ordered(None).order == "stop"
+
+
+def test_an_agent_of_another_attempt_must_stop() -> None:
+    assert orders_for(running(), "uid-of-night", 2, an_instance().id).order == "stop"
+
+
+def test_a_stop_order_stands_when_the_job_is_resumed_meanwhile() -> None:
+    assert ordered(after(running(), Stopping(NOW, "suspended"))).order == "stop"
+
+
+def test_a_drill_is_ordered_until_the_agent_has_given_notice() -> None:
+    drilled = after(running(), Drilled(NOW + timedelta(seconds=60)))
+    assert ordered(drilled) == HeartbeatAnswer(order="drill", reclaim_at=NOW + timedelta(seconds=60))
+    assert ordered(after(drilled, Noticed(NOW + timedelta(seconds=60)))).order == "continue"
+
+
+def test_a_heartbeat_writes_nothing() -> None:
+    assert heard(running(), NOW) is None
+    assert heard(None, NOW) is None
+
+
+def test_a_heartbeat_is_noted_once_a_minute_while_the_status_checks_fail() -> None:
+    doubted = after(running(), Impaired(NOW))
+    assert heard(doubted, NOW) == Heard()
+    once = after(doubted, Heard())
+    assert heard(once, NOW + timedelta(seconds=59)) is None
+    assert heard(once, NOW + timedelta(seconds=60)) == Heard()

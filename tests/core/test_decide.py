@@ -7,16 +7,14 @@ from datetime import timedelta
 import pytest
 
 from spotjob.core.decide import decide
-from spotjob.core.reasons import Outcome, Reason
+from spotjob.core.reasons import Outcome, Phase, Reason
 from spotjob.core.states import (
     Bound,
-    CalledBack,
-    Claimed,
     Decision,
     Ended,
     Noticed,
     Obstacle,
-    Started,
+    Stopping,
     Terminated,
     Verdict,
     Waiting,
@@ -33,7 +31,6 @@ from tests.builders import (
     observed,
     released,
     running,
-    suspended,
 )
 
 SUCCESS = Ended(Outcome.SUCCEEDED, "The container exited with code 0", exit_code=0)
@@ -132,36 +129,6 @@ def test_an_instance_that_is_not_listed_yet_is_as_good_as_alive():
     assert decide(booting(), observed(), NOW).change is None
 
 
-def test_a_reclaimed_instance_is_an_interruption():
-    gone = an_instance(state="terminated", state_reason="Server.SpotInstanceTermination")
-    assert decide(running(), observed(gone), NOW).change.outcome is Outcome.INTERRUPTED
-
-
-def test_an_instance_that_died_after_its_notice_is_an_interruption():
-    job = after(running(), Noticed(NOW + 120 * SECOND))
-    assert decide(job, observed(an_instance(state="absent")), NOW).change.outcome is Outcome.INTERRUPTED
-
-
-def test_an_instance_that_died_in_silence_is_a_lost_host_and_never_a_success():
-    assert decide(running(), observed(an_instance(state="terminated")), NOW).change.outcome is Outcome.HOST_LOST
-
-
-def test_a_container_that_called_back_ok_has_succeeded_when_its_instance_dies():
-    job = after(running(), CalledBack(ok=True))
-    assert decide(job, observed(an_instance(state="terminated")), NOW).change.outcome is Outcome.SUCCEEDED
-
-
-def test_an_instance_that_reached_its_longest_time_is_a_deadline_and_not_a_lost_host():
-    job = after(booting(), Claimed("hash", power_off_at=NOW + 300 * SECOND), Started(NOW))
-    gone = observed(an_instance(state="terminated"))
-    assert decide(job, gone, NOW + 299 * SECOND).change.outcome is Outcome.HOST_LOST
-    assert decide(job, gone, NOW + 300 * SECOND).change.outcome is Outcome.ATTEMPT_DEADLINE_EXCEEDED
-
-
-def test_an_instance_that_died_before_the_claim_is_a_start_up_fault():
-    assert decide(booting(), observed(an_instance(state="terminated")), NOW).change.outcome is Outcome.STARTUP_TIMEOUT
-
-
 def test_a_container_that_does_not_start_in_time_ends_the_attempt():
     job = claimed(startupDeadlineSeconds=60)
     assert decide(job, observed(an_instance()), NOW + 59 * SECOND) == Decision(wake_at=NOW + 60 * SECOND)
@@ -181,11 +148,6 @@ def test_the_job_ends_at_its_active_deadline_and_its_instance_goes():
         change=Verdict(Reason.DEADLINE_EXCEEDED, "activeDeadlineSeconds (100) have passed"),
         terminate=frozenset({"i-1"}),
     )
-
-
-def test_suspending_a_running_job_terminates_its_instance():
-    decision = decide(suspended(running()), observed(an_instance()), NOW)
-    assert (decision.change.outcome, decision.terminate) == (Outcome.CANCELLED, {"i-1"})
 
 
 def test_of_two_jobs_that_name_one_instance_the_unclaimed_one_lets_go_and_terminates_nothing():
@@ -215,7 +177,7 @@ def interrupted():
 def test_after_an_interruption_the_next_attempt_is_not_bound_while_the_old_instance_shuts_down():
     offer = an_instance("i-2")
     dying = an_instance(state="shutting-down")
-    assert decide(interrupted(), observed(dying, offer=offer), NOW) == Decision()
+    assert decide(interrupted(), observed(dying, offer=offer), NOW) == Decision(keep_offer=True)
 
 
 def test_after_an_interruption_the_next_attempt_is_bound_when_the_old_instance_is_dead():
@@ -261,11 +223,28 @@ def test_a_released_job_is_deleted_when_its_time_to_live_is_over():
 # ---- deletion -----------------------------------------------------------------------------------------------------
 
 
-def test_a_deleted_job_is_cancelled_first_and_its_instance_terminated():
-    decision = decide(deleted(running()), observed(an_instance()), NOW)
+def test_a_deleted_job_that_nobody_claimed_is_cancelled_first_and_its_instance_terminated():
+    decision = decide(deleted(booting()), observed(an_instance()), NOW)
     assert decision == Decision(
         change=Verdict(Reason.CANCELLED, "The SpotJob was deleted"), terminate=frozenset({"i-1"})
     )
+
+
+def test_the_container_of_a_deleted_job_has_its_grace_before_the_instance_goes():
+    job = deleted(running(terminationGracePeriodSeconds=60))
+    decision = decide(job, observed(an_instance()), NOW)
+    assert decision.change == Stopping(NOW + 90 * SECOND, "The SpotJob was deleted; its container has 60 s to stop")
+    stopping = after(job, decision.change)
+    assert (stopping.status.phase, stopping.status.reason) == (Phase.RUNNING, Reason.STOPPING)
+    assert decide(stopping, observed(an_instance()), NOW) == Decision(wake_at=NOW + 90 * SECOND)
+    at_last = decide(stopping, observed(an_instance()), NOW + 90 * SECOND)
+    assert (at_last.change, at_last.terminate) == (Verdict(Reason.CANCELLED, "The SpotJob was deleted"), {"i-1"})
+
+
+def test_a_deleted_job_is_cancelled_at_once_when_its_container_has_stopped():
+    job = after(deleted(running()), Ended(Outcome.CANCELLED, "The container was stopped by order", exit_code=143))
+    assert (job.status.phase, job.status.reason) == (Phase.FINISHED_NOK, Reason.CANCELLED)
+    assert decide(job, observed(an_instance()), NOW) == Decision(terminate=frozenset({"i-1"}))
 
 
 def test_a_deleted_job_waits_until_its_instance_is_terminated_for_good():

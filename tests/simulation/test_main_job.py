@@ -58,7 +58,7 @@ async def test_a_deleted_job_goes_when_its_instance_is_terminated():
         key = world.cluster.apply("night")
         await world.until(lambda: world.cluster.phases()["Running"] == 1)
         world.cluster.delete(key)
-        await world.until(lambda: key not in world.cluster.jobs, seconds=60)
+        await world.until(lambda: key not in world.cluster.jobs, seconds=150)
         assert [i.state.value for i in world.ec2.instances()] == ["terminated"]
         assert [i["jobStatus"] for i in world.table.items.values()] == ["TerminatedNOK"]
 
@@ -69,7 +69,7 @@ async def test_a_job_that_was_deleted_before_it_was_launched_leaves_nothing():
         key = world.cluster.apply("night")
         await world.until(lambda: world.cluster.phases()["Requested"] == 1)
         world.cluster.delete(key)
-        await world.until(lambda: key not in world.cluster.jobs, seconds=60)
+        await world.until(lambda: key not in world.cluster.jobs, seconds=150)
         assert world.ec2.instances() == []
 
 

@@ -10,8 +10,8 @@ from spotjob.api.auth import Agent, Container, Launched
 from spotjob.api.handing import Handing
 from spotjob.api.problems import Refusal, Responses, documented
 from spotjob.api.wiring import Given, Services
-from spotjob.api.writing import write
-from spotjob.core.claims import assignment_for, holds, must_stop
+from spotjob.api.writing import Decide, write
+from spotjob.core.claims import assignment_for, heard, holds, orders_for
 from spotjob.core.contract import (
     Assignment,
     Callback,
@@ -84,15 +84,20 @@ async def report(said: Report, given: Given, claims: Agent) -> dict[str, str]:
 
 @router.post("/attempts/{uid}/{number}/heartbeat", responses=documented(400, *_PROBLEMS))
 async def heartbeat(_: Heartbeat, given: Given, claims: Agent) -> HeartbeatAnswer:
-    """Brings orders back. Answered from the index, so it costs the API server nothing.
-
-    An attempt that is no longer the current one has to stop too: nobody waits for its result.
-    """
+    """Brings orders. Answered from the index, so it costs the API server nothing, unless the host is in doubt."""
     job = given.index.get(claims.uid)
     if job is None or not _current(job, claims):
         job = await _read(given, claims)  # the index may be late
-    stop = job is None or not _current(job, claims) or must_stop(job)
-    return HeartbeatAnswer(order="stop" if stop else "continue")
+    if heard(job, given.clock.now()) is not None:
+        await write(given, claims.namespace, claims.name, _heard(given, claims))
+    return orders_for(job, claims.uid, claims.attempt, claims.instance)
+
+
+def _heard(given: Services, claims: Claims) -> Decide:
+    async def decide(job: SpotJob) -> Change | None:
+        return heard(job, given.clock.now()) if _current(job, claims) else None
+
+    return decide
 
 
 async def _read(given: Services, claims: Claims) -> SpotJob | None:

@@ -6,18 +6,22 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from spotjob.controller.orders import Order, Orders
 from spotjob.core import plan
+from spotjob.core.buying import taken_back
 from spotjob.core.offerings import Unavailable
 from spotjob.core.ports import Clock, Ec2, Ec2Error, Ec2Unanswered, Fault, FleetAnswer
-from spotjob.core.reasons import Reason
+from spotjob.core.reasons import Budget, Reason
+from spotjob.core.resources import Attempt
 from spotjob.core.states import Instance, Pool
 
 log = logging.getLogger(__name__)
 
+LESSON_KEPT = timedelta(minutes=3)
+"""How long the end of an attempt counts against its pool."""
 REPEATS = 3
 """How often a call without an answer is repeated, with the same ClientToken."""
 
@@ -38,12 +42,26 @@ class Fleet:
     def __init__(self, orders: Orders, clock: Clock) -> None:
         self._orders, self._clock = orders, clock
         self._unavailable = Unavailable()
+        self._distrusted: dict[
+            Pool, datetime
+        ] = {}  # until when; pools whose hosts failed, used if nothing else is left
         self.template_used: dict[str, datetime] = {}
         """When each launch template was last launched from."""
 
     def reclaimed(self, pool: Pool) -> None:
         """EC2 takes an instance of this pool back, so it will hardly give another one."""
         self._unavailable = self._unavailable.marked(pool, self._clock.now())
+
+    def learn_from(self, attempt: Attempt) -> None:
+        """What a job's newest attempt says about its pool, while it is fresh."""
+        now = self._clock.now()
+        if attempt.ended_at is not None and now - attempt.ended_at > LESSON_KEPT:
+            return
+        pool = Pool(attempt.instance_type or "", attempt.availability_zone or "", attempt.capacity_type)
+        if taken_back(attempt):
+            self.reclaimed(pool)
+        elif attempt.outcome is not None and attempt.outcome.budget is Budget.LAUNCH_ERRORS:
+            self._distrusted[pool] = now + LESSON_KEPT
 
     async def launch(self, order: Order, count: int, desperate: bool) -> Answer:
         """Ask for `count` instances. When `desperate`, pools that had none lately are asked too."""
@@ -55,11 +73,16 @@ class Fleet:
         if not pools:
             message = "every admissible capacity pool had no instance within the last minutes"
             return Answer((), (Fault("InsufficientInstanceCapacity", message, Reason.INSUFFICIENT_CAPACITY),), False)
-        parts = plan.split(pools, count)
+        parts = plan.split(self._trusted(pools), count)
         answers = await asyncio.gather(*(self._call(order, some, n) for some, n in parts))
         instances = tuple(i for answer in answers for i in answer.instances)
         faults = tuple(f for answer in answers for f in answer.faults)
         return Answer(instances, faults, self._learn(order, faults))
+
+    def _trusted(self, pools: Sequence[Pool]) -> Sequence[Pool]:
+        """Another pool than the one whose host failed, if there is one."""
+        now = self._clock.now()
+        return [pool for pool in pools if self._distrusted.get(pool, now) <= now] or pools
 
     def _learn(self, order: Order, faults: Sequence[Fault]) -> bool:
         """Remember the pools that had nothing; whether it is worth asking the others at once."""

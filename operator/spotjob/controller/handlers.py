@@ -73,15 +73,16 @@ def _log_format(settings: Settings) -> kopf.LogFormat:
 async def _main(settings: Settings) -> None:
     clock = RealClock()
     async with KubeClient(load_config(os.environ), clock) as kube:
+        keyring = load_keyring(settings.token_key_dir)
         cluster = Cluster(
             name=settings.cluster_name,
             uid=await kube.cluster_uid(),
             agent_source=(files("spotjob.agent") / "agent.py").read_text(),
-            launch_token=launch_token(load_keyring(settings.token_key_dir), await kube.cluster_uid()),
+            launch_token=launch_token(keyring, await kube.cluster_uid()),
             window_seconds=settings.launch_window_seconds,
         )
         lease = Lease(kube, clock, _identity(settings), settings.lease_seconds)
-        runtime = Runtime(settings, kube, make_aws(clock), _table(settings), lease, clock, cluster)
+        runtime = Runtime(settings, kube, make_aws(clock), _table(settings), lease, clock, cluster, keyring)
         await _serve(settings, runtime)
 
 

@@ -10,18 +10,19 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from spotjob.controller.fleet import Answer, Fleet
 from spotjob.controller.lease import Lease
 from spotjob.controller.orders import Order, Orders
 from spotjob.controller.store import Store
+from spotjob.core.buying import capacity_type
 from spotjob.core.ledger import Ledger
 from spotjob.core.ports import Clock, Fault
 from spotjob.core.reasons import Reason
 from spotjob.core.resources import SpotJob, SpotJobClass
-from spotjob.core.states import Instance, Obstacle
+from spotjob.core.states import CapacityType, Instance, Obstacle
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Launcher:
         self._wanted: dict[str, SpotJob] = {}
         self._in_flight: set[str] = set()
         self._obstacles: dict[str, Obstacle] = {}
-        self._served: dict[str, SpotJob] = {}  # the job, as it was, that an offer or an obstacle is for
+        self._served: dict[str, Wish] = {}  # what an offer or an obstacle is for
         self._over_limit: dict[str, dict[str, None]] = {}  # by class: jobs that wait for maxConcurrent, in order
         self._asked: Counter[str] = Counter()  # by class: instances that are being asked for
         self._troubles: Counter[str] = Counter()  # by shape: launches in a row that gave nothing
@@ -65,9 +66,11 @@ class Launcher:
     # ---- what reconcile asks ----
 
     def want(self, job: SpotJob) -> None:
-        """This job needs an instance. Asking twice is asking once; while an obstacle stands, asking does nothing."""
-        if job.key in self._in_flight or self.obstacle(job.key) is not None:
+        """This job needs an instance. While it has an offer, or an obstacle stands, asking does nothing."""
+        if job.key in self._in_flight or self.offer(job.key) is not None or self.obstacle(job.key) is not None:
             return
+        if job.current is not None:
+            self._fleet.learn_from(job.current)
         self._wanted[job.key] = job
         self._more.set()
 
@@ -79,9 +82,9 @@ class Launcher:
         self._ledger.release(key)
 
     def look_at(self, job: SpotJob) -> None:
-        """What was brought for a namesake, or before the spec was changed, is not for this job."""
+        """What was brought for a namesake, or for another spec or way of buying, is not for this job."""
         served = self._served.get(job.key)
-        if served is not None and _wish(served) != _wish(job):
+        if served is not None and served != wish_of(job, self._clock.now()):
             self.forget(job.key)
 
     def offer(self, key: str) -> Instance | None:
@@ -180,7 +183,7 @@ class Launcher:
     def _settle(self, left: dict[str, SpotJob], keys: list[str]) -> None:
         """These jobs are no longer in flight: what they got is looked at."""
         for key in keys:
-            self._served[key] = left.pop(key)
+            self._served[key] = wish_of(left.pop(key), self._clock.now())
             self._in_flight.discard(key)
             self._enqueue(key)
 
@@ -259,9 +262,12 @@ class Launcher:
         return full * (0.75 + 0.25 * jitter)
 
 
-def _wish(job: SpotJob) -> tuple[str, int | None]:
-    """Equal for equal wishes: the object and its spec."""
-    return job.metadata.uid, job.metadata.generation
+Wish = tuple[str, int, CapacityType]
+
+
+def wish_of(job: SpotJob, now: datetime) -> Wish:
+    """Equal for equal wishes: the object, its spec, and how its instance is bought now."""
+    return job.metadata.uid, job.metadata.generation, capacity_type(job, now)
 
 
 async def _all(parts: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from spotjob.core import plan, userdata
+from spotjob.core.buying import capacity_type as capacity_type_for
 from spotjob.core.offerings import Refused, admissible
 from spotjob.core.ports import Aws, Clock, Ec2, Ec2Error, Ec2Unanswered, Kubernetes, LaunchTemplate, NotFound, Subnet
 from spotjob.core.ports import Place as Resolved
@@ -174,18 +175,3 @@ def find_class(job: SpotJob, classes: dict[str, SpotJobClass]) -> SpotJobClass |
         return defaults[0]
     names = ", ".join(sorted(c.name for c in defaults)) or "none"
     return f"spec.className is not set and there must be exactly one default SpotJobClass; there is: {names}"
-
-
-def capacity_type_for(job: SpotJob, now: datetime) -> CapacityType:
-    """spot, until the job's fallback says on-demand. Only a shortage of capacity counts as waiting."""
-    fallback = job.spec.capacity.fallback
-    if fallback is None:
-        return job.spec.capacity.type
-    after = fallback.after_interruptions
-    if after is not None and job.status.counts.interruptions >= after:
-        return CapacityType.ON_DEMAND
-    since, seconds = job.status.waiting_since, fallback.after_waiting_seconds
-    short = job.status.reason is Reason.INSUFFICIENT_CAPACITY
-    if short and since is not None and seconds is not None and now - since >= timedelta(seconds=seconds):
-        return CapacityType.ON_DEMAND
-    return job.spec.capacity.type

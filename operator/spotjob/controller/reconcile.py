@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from spotjob.controller.console import ConsoleReader
 from spotjob.controller.launcher import Launcher
 from spotjob.controller.lease import Lease
 from spotjob.controller.mirror import Mirror
@@ -15,7 +16,8 @@ from spotjob.core.decide import decide
 from spotjob.core.ledger import Ledger
 from spotjob.core.news import news_of
 from spotjob.core.ports import Clock, Conflict, KubeError, Kubernetes, NotFound, Unanswered
-from spotjob.core.resources import SpotJob
+from spotjob.core.resources import DRILL_ANNOTATION, SpotJob
+from spotjob.core.signs import NO_SIGNS, SignBook
 from spotjob.core.states import Bound, Change, Decision, Ended, Observed
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,8 @@ class Reconciler:
         store: Store,
         queue: WorkQueue,
         ledger: Ledger,
+        signs: SignBook,
+        console: ConsoleReader,
         launcher: Launcher,
         terminator: Terminator,
         mirror: Mirror,
@@ -42,6 +46,7 @@ class Reconciler:
         lease: Lease,
     ) -> None:
         self._kube, self._store, self._queue, self._ledger = kube, store, queue, ledger
+        self._signs, self._console = signs, console
         self._launcher, self._terminator, self._mirror = launcher, terminator, mirror
         self._clock, self._lease = clock, lease
         self._doubtful: set[str] = set()  # keys whose version here is old, or with a write whose outcome is not known
@@ -55,6 +60,7 @@ class Reconciler:
             self._ledger.job_is(key, job)
             if job is None:
                 self._launcher.forget(key)
+                self._console.forget(key)
                 return
             self._launcher.look_at(job)
             if not self._lease.leading():  # a renewal that came late: nothing may be lost of this
@@ -84,6 +90,8 @@ class Reconciler:
             offer=self._launcher.offer(job.key),
             obstacle=self._launcher.obstacle(job.key),
             contested=self._ledger.contested(job.key),
+            signs=self._signs.of(attempt.instance_id) if attempt else NO_SIGNS,
+            last_words=self._console.answer(job),
             mirrored=self._mirror.holds(job),
         )
 
@@ -93,12 +101,14 @@ class Reconciler:
             return
         if isinstance(decision.change, Ended) and await self._is_old(job):
             return
+        if decision.tell is not None:
+            await self._kube.record_event(job, decision.tell.reason, decision.tell.note, decision.tell.warning)
         if decision.change is not None:
             job = await self._write(job, decision.change)
-        if decision.launch:
-            self._launcher.want(job)
-        elif not isinstance(decision.change, Bound):
-            self._launcher.forget(job.key)
+        if decision.end_drill:
+            self._wrote(await self._kube.remove_annotation(job, DRILL_ANNOTATION))
+            return
+        self._ask_for(job, decision)
         for instance_id in decision.terminate:
             self._terminate(job, instance_id)
         if decision.release:
@@ -106,6 +116,17 @@ class Reconciler:
         if decision.delete:
             await self._kube.delete_job(job)
         self._look_later(job.key, decision)
+
+    def _ask_for(self, job: SpotJob, decision: Decision) -> None:
+        """An instance from the launcher, or the result from the console; what is not asked for is not kept."""
+        if decision.launch:
+            self._launcher.want(job)
+        elif not decision.keep_offer and not isinstance(decision.change, Bound):
+            self._launcher.forget(job.key)
+        if decision.ask_console:
+            self._console.want(job)
+        else:
+            self._console.forget(job.key)
 
     def _look_later(self, key: str, decision: Decision) -> None:
         """At the decision's own time, when a standing obstacle ends, and when the table was waited for long enough."""

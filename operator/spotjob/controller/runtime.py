@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
+from spotjob.controller.console import ConsoleReader
 from spotjob.controller.fleet import Fleet
 from spotjob.controller.launcher import Launcher
 from spotjob.controller.lease import Lease
@@ -25,6 +26,8 @@ from spotjob.controller.workqueue import WorkQueue
 from spotjob.core.ledger import Ledger
 from spotjob.core.ports import Aws, Clock, KubeError, Kubernetes, Table, Unanswered
 from spotjob.core.resources import SpotJob, SpotJobClass
+from spotjob.core.signs import SignBook
+from spotjob.core.tokens import Keyring
 from spotjob.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -45,11 +48,14 @@ class Runtime:
         lease: Lease,
         clock: Clock,
         cluster: Cluster,
+        keyring: Keyring,
     ) -> None:
         self._settings, self._kube, self._lease, self._clock = settings, kube, lease, clock
         self.store = Store()
         self._queue = WorkQueue()
         self._ledger = Ledger(timedelta(seconds=settings.launch_window_seconds))
+        self._signs = SignBook()
+        self._console = ConsoleReader(aws, keyring, clock, self._queue.add)
         self._terminator = Terminator(aws, self._ledger, clock, lease, self._instance_changed)
         self._mirror = Mirror(
             open_table,
@@ -78,6 +84,8 @@ class Runtime:
             self.store,
             self._queue,
             self._ledger,
+            self._signs,
+            self._console,
             self._launcher,
             self._terminator,
             self._mirror,
@@ -156,6 +164,7 @@ class Runtime:
                 await asyncio.wait({work, lost}, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 self.working = False
+                self._console.stop()
                 lost.cancel()
                 work.cancel()
                 await _ended(work)

@@ -41,7 +41,10 @@ def after(job: SpotJob, ended: Ended, counts: Counts, now: datetime) -> Waiting 
     if ended.outcome in (Outcome.SUCCEEDED, Outcome.IMAGE_PULL_FAILED):
         return _verdict(ended)
 
-    # Somebody suspended the job; a deleted one is given its verdict by decide.
+    # Whatever would follow: nobody wants it any more.
+    if job.deleting:
+        return Verdict(Reason.CANCELLED, f"The SpotJob was deleted; {ended.message}")
+
     if ended.outcome is Outcome.CANCELLED:
         return Waiting(Reason.SUSPENDED, "The job is suspended")
 

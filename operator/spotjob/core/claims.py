@@ -10,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from spotjob.core.contract import Assignment, ClaimRequest
+from spotjob.core.contract import Assignment, ClaimRequest, HeartbeatAnswer
 from spotjob.core.resources import Attempt, SpotJob
-from spotjob.core.states import Claimed
+from spotjob.core.states import Claimed, Heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,29 @@ def holds(job: SpotJob, uid: str, number: int, instance_id: str) -> bool:
     )
 
 
-def must_stop(job: SpotJob) -> bool:
-    """The agent of the newest attempt has to stop its container: the attempt or the whole job is over."""
-    return job.running is None or closed(job) is not None
+def orders_for(job: SpotJob | None, uid: str, number: int, instance_id: str) -> HeartbeatAnswer:
+    """What the agent of this attempt should do now; None means that the job is gone. Pure.
+
+    An attempt that is over, or is no longer the current one, has to stop too: nobody waits for its result.
+    """
+    if job is None:
+        return HeartbeatAnswer(order="stop")
+    grace = job.spec.termination_grace_period_seconds
+    attempt = job.running if holds(job, uid, number, instance_id) else None
+    if attempt is None or attempt.stop_by is not None or closed(job) is not None:
+        return HeartbeatAnswer(order="stop", grace_seconds=grace)
+    if attempt.drill_at is not None and attempt.notice_at is None:
+        return HeartbeatAnswer(order="drill", reclaim_at=attempt.drill_at)
+    return HeartbeatAnswer()
+
+
+HEARD_AGAIN = timedelta(minutes=1)
+
+
+def heard(job: SpotJob | None, now: datetime) -> Heard | None:
+    """What a heartbeat of the current attempt writes: nothing, unless the instance's status checks fail. Pure."""
+    attempt = job.running if job is not None else None
+    if attempt is None or attempt.impaired_at is None:
+        return None
+    lately = attempt.heard_at is not None and now - attempt.heard_at < HEARD_AGAIN
+    return None if lately else Heard()

@@ -9,17 +9,24 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from spotjob.core import budgets
+from spotjob.core import budgets, buying
 from spotjob.core.reasons import Outcome, Phase, Reason
 from spotjob.core.resources import Attempt, CallbackResult, Condition, SpotJob, SpotJobStatus
 from spotjob.core.states import (
+    Advised,
     Bound,
     CalledBack,
+    CapacityType,
     Change,
     Claimed,
+    Drilled,
     Ended,
+    Heard,
+    Impaired,
+    Instance,
     Noticed,
     Started,
+    Stopping,
     Terminated,
     Verdict,
     Waiting,
@@ -27,6 +34,8 @@ from spotjob.core.states import (
 
 ATTEMPTS_KEPT = 10
 MESSAGE_LENGTH = 1024
+FALLEN_BACK = "FallenBack"
+"""The condition of a job that asked for spot and is served on-demand."""
 
 
 def next_status(job: SpotJob, change: Change, now: datetime) -> SpotJobStatus:
@@ -38,13 +47,13 @@ def next_status(job: SpotJob, change: Change, now: datetime) -> SpotJobStatus:
     if job.finished and not isinstance(change, Terminated):
         return job.status
     status = _apply(job, change, now).model_copy(update={"observed_generation": job.metadata.generation})
-    return status.model_copy(update={"conditions": _conditions(job.status.conditions, status, now)})
+    return status.model_copy(update={"conditions": _conditions(job, status, now)})
 
 
-def _apply(job: SpotJob, change: Change, now: datetime) -> SpotJobStatus:
+def _apply(job: SpotJob, change: Change, now: datetime) -> SpotJobStatus:  # noqa: C901 -- one line per change
     match change:
         case Waiting():
-            return _waiting(job.status, change, now)
+            return _waiting(job, job.status, change, now)
         case Bound():
             return _bound(job.status, change, now)
         case Claimed():
@@ -55,6 +64,17 @@ def _apply(job: SpotJob, change: Change, now: datetime) -> SpotJobStatus:
             return _started(job.status, change)
         case Noticed():
             return _noticed(job.status, change)
+        case Advised(at=at):
+            return _current(job.status, advised_at=at.replace(microsecond=0))
+        case Impaired(since=since):
+            return _current(job.status, impaired_at=since and since.replace(microsecond=0), heard_at=None)
+        case Heard():
+            return _current(job.status, heard_at=now)
+        case Drilled():
+            return _drilled(job.status, change)
+        case Stopping():
+            stopping = _current(job.status, stop_by=change.stop_by.replace(microsecond=0))
+            return _set(stopping, reason=Reason.STOPPING, message=change.message, waiting_since=now)
         case CalledBack():
             return _current(job.status, callback=CallbackResult(ok=change.ok, message=change.message[:MESSAGE_LENGTH]))
         case Ended():
@@ -76,8 +96,10 @@ def _current(status: SpotJobStatus, **fields: Any) -> SpotJobStatus:
     return status.model_copy(update={"attempts": (*earlier, newest.model_copy(update=fields))})
 
 
-def _waiting(status: SpotJobStatus, change: Waiting, now: datetime) -> SpotJobStatus:
+def _waiting(job: SpotJob, status: SpotJobStatus, change: Waiting, now: datetime) -> SpotJobStatus:
     since = (status.waiting_since if change.reason.same_wait(status.reason) else None) or now
+    if change.reason.is_shortage:
+        status = status.model_copy(update={"capacity_type": buying.capacity_type(job, now)})
     return _set(
         status,
         reason=change.reason,
@@ -103,10 +125,11 @@ def _bound(status: SpotJobStatus, change: Bound, now: datetime) -> SpotJobStatus
     return _set(
         status,
         reason=Reason.BOOTING,
-        message=f"Instance {instance.id} ({instance.instance_type} in {instance.availability_zone}) is booting",
+        message=f"Instance {_described(instance)} is booting",
         start_time=status.start_time or now,
         waiting_since=None,
         attempt=attempt.number,
+        capacity_type=instance.capacity_type,
         instance_id=instance.id,
         spot_instance_request_id=attempt.spot_instance_request_id,
         exit_code=None,
@@ -114,8 +137,15 @@ def _bound(status: SpotJobStatus, change: Bound, now: datetime) -> SpotJobStatus
     )
 
 
+def _described(instance: Instance) -> str:
+    bought = ", on-demand" if instance.capacity_type is CapacityType.ON_DEMAND else ""
+    return f"{instance.id} ({instance.instance_type} in {instance.availability_zone}{bought})"
+
+
 def _started(status: SpotJobStatus, change: Started) -> SpotJobStatus:
     started = _current(status, started_at=change.at.replace(microsecond=0))
+    if started.reason is Reason.STOPPING:
+        return started
     if started.attempts[-1].notice_at is not None:
         return _set(started, reason=Reason.INTERRUPTION_NOTICE, message=started.message or "")
     return _set(started, reason=Reason.CONTAINER_RUNNING, message="The container runs")
@@ -124,10 +154,17 @@ def _started(status: SpotJobStatus, change: Started) -> SpotJobStatus:
 def _noticed(status: SpotJobStatus, change: Noticed) -> SpotJobStatus:
     at = change.reclaim_at.replace(microsecond=0)
     noticed = _current(status, notice_at=at)
-    message = f"EC2 takes the instance back at about {at.isoformat()}"
-    if status.phase is Phase.RUNNING:
+    who = "A drill" if status.attempts[-1].drill_at is not None else "EC2"
+    message = f"{who} takes the instance back at about {at.isoformat()}"
+    if status.reason is Reason.CONTAINER_RUNNING:
         return _set(noticed, reason=Reason.INTERRUPTION_NOTICE, message=message)
     return noticed.model_copy(update={"message": message})
+
+
+def _drilled(status: SpotJobStatus, change: Drilled) -> SpotJobStatus:
+    at = change.reclaim_at.replace(microsecond=0)
+    message = f"A drill is ordered: the agent is to behave as if EC2 took the instance back at {at.isoformat()}"
+    return _current(status, drill_at=at).model_copy(update={"message": message})
 
 
 def _ended(job: SpotJob, change: Ended, now: datetime) -> SpotJobStatus:
@@ -136,7 +173,7 @@ def _ended(job: SpotJob, change: Ended, now: datetime) -> SpotJobStatus:
     closed = closed.model_copy(update={"counts": counts, "exit_code": change.exit_code})
     match budgets.after(job, change, counts, now):
         case Waiting() as waiting:
-            return _waiting(closed, waiting, now)
+            return _waiting(job, closed, waiting, now)
         case Verdict() as verdict:
             return _verdict(closed, verdict, now)
 
@@ -175,11 +212,11 @@ def _terminated(status: SpotJobStatus, change: Terminated) -> SpotJobStatus:
 # ---- conditions ---------------------------------------------------------------------------------------------------
 
 
-def _conditions(previous: tuple[Condition, ...], status: SpotJobStatus, now: datetime) -> tuple[Condition, ...]:
+def _conditions(job: SpotJob, status: SpotJobStatus, now: datetime) -> tuple[Condition, ...]:
     """Conditions follow from the status; one that is not True appears only after it has been True (or false, for
     CapacityAvailable), and its time changes only when its status does."""
-    by_type = {condition.type: condition for condition in previous}
-    for kind, holds, interesting in _facts(status):
+    by_type = {condition.type: condition for condition in job.status.conditions}
+    for kind, holds, interesting in _facts(job, status):
         old = by_type.get(kind)
         if old is None and not interesting:
             continue
@@ -187,7 +224,7 @@ def _conditions(previous: tuple[Condition, ...], status: SpotJobStatus, now: dat
     return tuple(by_type.values())
 
 
-def _facts(status: SpotJobStatus) -> list[tuple[str, bool, bool]]:
+def _facts(job: SpotJob, status: SpotJobStatus) -> list[tuple[str, bool, bool]]:
     """(type, holds, worth showing for the first time) of each condition."""
     phase, attempt = status.phase, status.attempts[-1] if status.attempts else None
     succeeded = phase in (Phase.FINISHED_OK, Phase.TERMINATED_OK)
@@ -195,10 +232,17 @@ def _facts(status: SpotJobStatus) -> list[tuple[str, bool, bool]]:
     short = status.reason is not None and status.reason.is_shortage
     interrupted = attempt is not None and (attempt.notice_at is not None or attempt.outcome is Outcome.INTERRUPTED)
     suspended = status.reason is Reason.SUSPENDED
+    running = attempt if attempt is not None and not attempt.over else None
+    advised = running is not None and running.advised_at is not None
+    impaired = running is not None and running.impaired_at is not None
+    on_demand = status.capacity_type is CapacityType.ON_DEMAND and job.spec.capacity.type is CapacityType.SPOT
     return [
         ("Suspended", suspended, suspended),
         ("CapacityAvailable", not short, short),
         ("Interrupted", interrupted, interrupted),
+        ("RebalanceRecommended", advised, advised),
+        ("HostImpaired", impaired, impaired),
+        (FALLEN_BACK, on_demand, on_demand),
         ("SuccessCriteriaMet", succeeded, succeeded),
         ("FailureTarget", failed, failed),
         ("Complete", phase is Phase.TERMINATED_OK, phase is Phase.TERMINATED_OK),

@@ -5,7 +5,7 @@ The agent is one file of standard library and repeats these names; `tests/contra
     GET  /v1/instances/{instance}/assignment     launch token   200 Assignment | 204 not yet
     POST /v1/instances/{instance}/claim          launch token   200 Assignment -> Job | 409 refused: power off
     POST /v1/attempts/{uid}/{number}/report      agent token    200
-    POST /v1/attempts/{uid}/{number}/heartbeat   agent token    200 Heartbeat answer
+    POST /v1/attempts/{uid}/{number}/heartbeat   agent token    200 HeartbeatAnswer
     POST /v1/callback                            container token 200
 
 204 always means "ask again"; 401 and 403 are final for that token; 409 on a claim is final for the instance.
@@ -108,7 +108,7 @@ class ClaimedJob(Wire):
     """Values that are blanked out of the log tail."""
 
 
-ReportKind = Literal["started", "notice", "finished"]
+ReportKind = Literal["started", "rebalance", "notice", "finished"]
 FinishedAs = Literal["Exited", "ImagePullFailed", "RegistryUnavailable", "StartFailed", "HostRebooted"]
 
 
@@ -117,7 +117,8 @@ class Report(Strict):
 
     kind: ReportKind
     at: AwareDatetime
-    """The agent's clock: when the container started, or ended, or (notice) when EC2 takes the instance back."""
+    """The agent's clock: when the container started, or ended; notice: when EC2 takes the instance back; rebalance:
+    when EC2 recommended to leave it."""
     finished_as: FinishedAs | None = None
     """With finished: what ended the attempt."""
     exit_code: Annotated[int, Field(ge=0, le=255)] | None = None
@@ -131,7 +132,10 @@ class Report(Strict):
 
 
 class Heartbeat(Strict):
-    """`POST /v1/attempts/{uid}/{number}/heartbeat`, every 30 s: costs no write."""
+    """`POST /v1/attempts/{uid}/{number}/heartbeat?wait=20`, all the time: costs no write.
+
+    The answer is held back for `wait` seconds (at most 30) while there is no order, so an order arrives at once.
+    """
 
     container: Literal["pulling", "running", "exited"] = "running"
 
@@ -139,9 +143,11 @@ class Heartbeat(Strict):
 class HeartbeatAnswer(Wire):
     """What the agent should do now."""
 
-    order: Literal["continue", "stop"] = "continue"
-    """stop: signal the container, give it `grace_seconds`, kill it, power off."""
+    order: Literal["continue", "stop", "drill"] = "continue"
+    """stop: signal the container, give it `grace_seconds`, kill it, report, power off.
+    drill: behave as if EC2 had said that it takes the instance back at `reclaim_at`."""
     grace_seconds: int = 10
+    reclaim_at: AwareDatetime | None = None
 
 
 class Callback(Strict):

@@ -133,6 +133,7 @@ def _spotjob() -> Json:
                 _column("Instance", ".status.instanceID"),
                 _column("Type", ".status.attempts[-1:].instanceType", wide=True),
                 _column("Zone", ".status.attempts[-1:].availabilityZone", wide=True),
+                _column("Capacity", ".status.capacityType", wide=True),
                 _column("Exit", ".status.exitCode", kind="integer", wide=True),
                 _column("Start", ".spec.startAt"),
                 _column("Age", ".metadata.creationTimestamp", kind="date"),

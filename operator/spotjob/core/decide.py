@@ -6,23 +6,14 @@ controller carries a Decision out, and looks again when anything has changed or 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 
+from spotjob.core.buying import fallback_at
+from spotjob.core.drills import drill
+from spotjob.core.during import during, plus, stop, waking
 from spotjob.core.reasons import Outcome, Reason
-from spotjob.core.resources import Attempt, SpotJob
-from spotjob.core.states import (
-    Bound,
-    Decision,
-    Ended,
-    Instance,
-    InstanceState,
-    Observed,
-    Obstacle,
-    Terminated,
-    Verdict,
-    Waiting,
-)
+from spotjob.core.resources import SpotJob
+from spotjob.core.states import Bound, Decision, Observed, Obstacle, Terminated, Verdict, Waiting
 
 WAIT_REFRESH = timedelta(minutes=5)
 """A wait is written on entry; while it lasts, its next attempt time is refreshed no more often than this."""
@@ -30,40 +21,49 @@ WAIT_REFRESH = timedelta(minutes=5)
 
 def decide(job: SpotJob, observed: Observed, now: datetime) -> Decision:
     """The next step for this job."""
-    if job.deleting:
-        return _leave(job, observed)
+    if (about_the_drill := drill(job, now)) is not None:
+        return about_the_drill
     if job.finished:
         return _after_the_verdict(job, observed, now)
+    if job.deleting:
+        return _leave(job, observed, now)
 
-    deadline = _plus(job.status.start_time, job.spec.active_deadline_seconds)
-    if deadline is not None and deadline <= now:
+    deadline = plus(job.status.start_time, job.spec.active_deadline_seconds)
+    if deadline is not None and deadline <= now and not _may_have_finished(job, observed):
         seconds = job.spec.active_deadline_seconds
         verdict = Verdict(Reason.DEADLINE_EXCEEDED, f"activeDeadlineSeconds ({seconds}) have passed")
         return Decision(change=verdict, terminate=_to_terminate(job, observed))
 
     attempt = job.running
-    step = _during(job, attempt, observed, now) if attempt else _between(job, observed, now)
-    return _waking(step, deadline)
+    step = during(job, attempt, observed, now) if attempt else _between(job, observed, now)
+    return waking(step, deadline)
 
 
 # ---- towards the end ----------------------------------------------------------------------------------------------
 
 
-def _leave(job: SpotJob, observed: Observed) -> Decision:
+def _leave(job: SpotJob, observed: Observed, now: datetime) -> Decision:
     # Nothing was ever launched, or all of it is gone: the API server removes the object.
     if not job.guarded:
         return Decision()
+
+    attempt = job.running
+    if attempt is not None and attempt.claimed_at is not None and not observed.state_of(attempt.instance_id).ending:
+        stopping = stop(job, attempt, now, "The SpotJob was deleted")
+        if stopping is not None:
+            return stopping
+
     # The verdict comes first, so that the instance cannot claim the job while it is being terminated.
-    if not job.finished:
-        cancelled = Verdict(Reason.CANCELLED, "The SpotJob was deleted")
-        return Decision(change=cancelled, terminate=_to_terminate(job, observed))
-    return _wind_up(job, observed)
+    cancelled = Verdict(Reason.CANCELLED, "The SpotJob was deleted")
+    return Decision(change=cancelled, terminate=_to_terminate(job, observed))
 
 
 def _after_the_verdict(job: SpotJob, observed: Observed, now: datetime) -> Decision:
     if job.guarded:
         return _wind_up(job, observed)
-    expiry = _plus(job.status.completion_time, job.spec.ttl_seconds_after_finished)
+    if job.deleting:
+        return Decision()
+    expiry = plus(job.status.completion_time, job.spec.ttl_seconds_after_finished)
     if expiry is None or job.status.phase is None or not job.status.phase.terminated:
         return Decision()
     return Decision(delete=True) if expiry <= now else Decision(wake_at=expiry)
@@ -78,57 +78,6 @@ def _wind_up(job: SpotJob, observed: Observed) -> Decision:
         last = observed.instances[-1] if observed.instances else None
         return Decision(change=Terminated(last.spot_instance_request_id if last else ""))
     return Decision(release=observed.mirrored)
-
-
-# ---- while an attempt runs ----------------------------------------------------------------------------------------
-
-
-def _during(job: SpotJob, attempt: Attempt, observed: Observed, now: datetime) -> Decision:
-    state = observed.state_of(attempt.instance_id)
-
-    # Two jobs name one instance: who claimed it has it. Nothing is terminated, it may be the other's.
-    if observed.contested and attempt.claimed_at is None:
-        message = f"Instance {attempt.instance_id} serves another job"
-        return Decision(change=Ended(Outcome.NEVER_STARTED, message))
-
-    if state.dead:
-        return Decision(change=_ended_with_its_instance(attempt, observed.instance(attempt.instance_id), now))
-
-    if job.spec.suspend:
-        return _end(attempt, state, Outcome.CANCELLED, "The job was suspended")
-
-    start_by = attempt.bound_at + timedelta(seconds=job.spec.startup_deadline_seconds)
-    if attempt.started_at is None:
-        if start_by <= now:
-            seconds = job.spec.startup_deadline_seconds
-            message = f"The container did not start within startupDeadlineSeconds ({seconds})"
-            return _end(attempt, state, Outcome.STARTUP_TIMEOUT, message)
-        return Decision(wake_at=start_by)
-
-    end_by = _plus(attempt.started_at, job.spec.attempt_deadline_seconds)
-    if end_by is not None and end_by <= now:
-        message = f"attemptDeadlineSeconds ({job.spec.attempt_deadline_seconds}) have passed"
-        return _end(attempt, state, Outcome.ATTEMPT_DEADLINE_EXCEEDED, message)
-    return Decision(wake_at=end_by)
-
-
-def _end(attempt: Attempt, state: InstanceState, outcome: Outcome, message: str) -> Decision:
-    terminate = frozenset() if state.ending else frozenset({attempt.instance_id})
-    return Decision(change=Ended(outcome, message), terminate=terminate)
-
-
-def _ended_with_its_instance(attempt: Attempt, instance: Instance | None, now: datetime) -> Ended:
-    """The instance died and nobody reported an exit code: silence is never a success."""
-    where = f"Instance {attempt.instance_id}"
-    if attempt.callback is not None and attempt.callback.ok:
-        return Ended(Outcome.SUCCEEDED, f"The container called back ok before its instance died. {where}")
-    if attempt.notice_at is not None or (instance is not None and instance.reclaimed):
-        return Ended(Outcome.INTERRUPTED, f"EC2 took the instance back. {where}")
-    if attempt.power_off_at is not None and attempt.power_off_at <= now:
-        return Ended(Outcome.ATTEMPT_DEADLINE_EXCEEDED, f"{where} reached the longest time that it may run")
-    if attempt.claimed_at is None:
-        return Ended(Outcome.STARTUP_TIMEOUT, f"{where} ended before it took the job up")
-    return Ended(Outcome.HOST_LOST, f"{where} ended without reporting the container's result")
 
 
 # ---- between attempts ---------------------------------------------------------------------------------------------
@@ -151,7 +100,7 @@ def _between(job: SpotJob, observed: Observed, now: datetime) -> Decision:
         return Decision(terminate=ending, wake_at=pause)
 
     if not silent:
-        return Decision(terminate=ending)
+        return Decision(terminate=ending, keep_offer=True)
     if not job.guarded:
         return Decision(guard=True)
     if observed.offer is not None:
@@ -185,14 +134,21 @@ def _obstructed(job: SpotJob, obstacle: Obstacle, now: datetime) -> Decision:
     shown = job.status.next_attempt_time
     stale = shown is None or obstacle.retry_at - shown >= WAIT_REFRESH
     changed = waiting if job.status.reason is not obstacle.reason or stale else None
-    return _waking(Decision(change=changed, launch=True), give_up)
+    step = waking(Decision(change=changed, launch=True), give_up)
+    return waking(step, fallback_at(job))
 
 
 def _give_up_at(job: SpotJob, obstacle: Obstacle) -> datetime | None:
     """When capacityTimeoutSeconds end; the wait began when it was first shown."""
     if not obstacle.reason.same_wait(job.status.reason):
         return None
-    return _plus(job.status.waiting_since, job.spec.capacity_timeout_seconds)
+    return plus(job.status.waiting_since, job.spec.capacity_timeout_seconds)
+
+
+def _may_have_finished(job: SpotJob, observed: Observed) -> bool:
+    """The instance is dead and its result is being looked for: it may be older than the deadline."""
+    attempt = job.running
+    return attempt is not None and attempt.claimed_at is not None and observed.state_of(attempt.instance_id).dead
 
 
 # ---- small questions ----------------------------------------------------------------------------------------------
@@ -211,14 +167,3 @@ def _to_terminate(job: SpotJob, observed: Observed) -> frozenset[str]:
     if observed.state_of(attempt.instance_id).ending:
         return frozenset()
     return frozenset({attempt.instance_id})
-
-
-def _plus(start: datetime | None, seconds: int | None) -> datetime | None:
-    return None if start is None or seconds is None else start + timedelta(seconds=seconds)
-
-
-def _waking(decision: Decision, at: datetime | None) -> Decision:
-    """The same decision, looking again no later than `at`."""
-    if at is None or (decision.wake_at is not None and decision.wake_at <= at):
-        return decision
-    return replace(decision, wake_at=at)

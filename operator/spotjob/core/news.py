@@ -5,23 +5,25 @@ Every Event is a write to the API server, so the normal steps of a healthy job m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from spotjob.core.conditions import FALLEN_BACK
 from spotjob.core.reasons import Outcome, Phase, Reason
 from spotjob.core.resources import SpotJobStatus
-from spotjob.core.states import Change, Ended, Terminated, Verdict, Waiting
+from spotjob.core.states import (
+    Advised,
+    Bound,
+    Change,
+    Drilled,
+    Ended,
+    Impaired,
+    News,
+    Noticed,
+    Terminated,
+    Verdict,
+    Waiting,
+)
 
 QUIET = frozenset({Outcome.SUCCEEDED, Outcome.NEVER_STARTED})
 """Ends of attempts that say nothing new."""
-
-
-@dataclass(frozen=True, slots=True)
-class News:
-    """One Event: its reason, its note, and whether it is a warning."""
-
-    reason: str
-    note: str
-    warning: bool = False
 
 
 def news_of(change: Change, status: SpotJobStatus) -> News | None:
@@ -29,6 +31,16 @@ def news_of(change: Change, status: SpotJobStatus) -> News | None:
     match change:
         case Waiting(reason=reason, message=message) if reason.is_shortage:
             return News(reason.value, message, warning=True)
+        case Bound(instance=instance) if _holds(status, FALLEN_BACK):
+            return News("FallbackToOnDemand", f"{instance.id} is an on-demand instance: {status.message}")
+        case Noticed():
+            return News(Reason.INTERRUPTION_NOTICE.value, status.message or "", warning=True)
+        case Drilled():
+            return News("Drill", status.message or "")
+        case Advised():
+            return News("RebalanceRecommended", f"EC2 recommends to leave instance {status.instance_id}")
+        case Impaired(since=since) if since is not None:
+            return News("HostImpaired", f"The status checks of instance {status.instance_id} fail", warning=True)
         case Ended(outcome=outcome, message=message) if outcome not in QUIET:
             return News(outcome.value, message, warning=True)
         case Verdict(reason=reason, message=message):
@@ -38,3 +50,7 @@ def news_of(change: Change, status: SpotJobStatus) -> News | None:
             return News(Reason.CONTAINER_SUCCEEDED.value, f"{status.phase.value}: {status.message}")
         case _:
             return None
+
+
+def _holds(status: SpotJobStatus, kind: str) -> bool:
+    return any(condition.type == kind and condition.status == "True" for condition in status.conditions)

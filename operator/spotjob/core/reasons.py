@@ -72,6 +72,10 @@ class Reason(StrEnum):
     """The container runs."""
     INTERRUPTION_NOTICE = "InterruptionNotice"
     """The container runs, and EC2 has said that it will take the instance back."""
+    STOPPING = "Stopping"
+    """The job was deleted or suspended; its container is told to stop and has its grace."""
+    AWAITING_RESULT = "AwaitingResult"
+    """The instance is gone and did not report; its serial console is asked for the result."""
     # FinishedOK, TerminatedOK
     CONTAINER_SUCCEEDED = "ContainerSucceeded"
     """The container exited with 0, or called back ok."""
@@ -124,7 +128,7 @@ class Reason(StrEnum):
                 | Reason.BACKING_OFF
             ):
                 return Phase.REQUESTED
-            case Reason.CONTAINER_RUNNING | Reason.INTERRUPTION_NOTICE:
+            case Reason.CONTAINER_RUNNING | Reason.INTERRUPTION_NOTICE | Reason.STOPPING | Reason.AWAITING_RESULT:
                 return Phase.RUNNING
             case Reason.CONTAINER_SUCCEEDED:
                 return Phase.FINISHED_OK

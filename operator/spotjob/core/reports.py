@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from spotjob.core.claims import closed
 from spotjob.core.contract import Callback, Report
 from spotjob.core.reasons import Outcome
 from spotjob.core.resources import Attempt, SpotJob
-from spotjob.core.states import CalledBack, Change, Ended, Noticed, Started
+from spotjob.core.states import Advised, CalledBack, Change, Ended, Noticed, Started
 
 KILLED_OR_TERMINATED = (137, 143)
 """128 + SIGKILL, 128 + SIGTERM: what a host that shuts down does to its containers."""
@@ -26,6 +27,8 @@ def change_for(job: SpotJob, report: Report, now: datetime) -> Change | None:
 
     if report.kind == "started":
         return None if attempt.started_at else Started(at=min(report.at, now))
+    if report.kind == "rebalance":
+        return None if attempt.advised_at else Advised(at=report.at)
     if report.kind == "notice":
         return None if attempt.notice_at else Noticed(reclaim_at=report.at)
     return judge(job, attempt, report)
@@ -44,7 +47,7 @@ def judge(job: SpotJob, attempt: Attempt, report: Report) -> Ended:
     outcome = _outcome(job, attempt, report)
     return Ended(
         outcome=outcome,
-        message=_message(outcome, report),
+        message=_message(outcome, attempt, report),
         exit_code=report.exit_code,
         log_tail=report.log_tail,
         started_at=report.started_at,
@@ -83,10 +86,13 @@ def _outcome(job: SpotJob, attempt: Attempt, report: Report) -> Outcome:  # noqa
 
 
 def _after_our_signal(job: SpotJob, attempt: Attempt, exit_code: int) -> Outcome:
-    if _called_back_ok(attempt) or (exit_code == 0 and job.spec.interruption.exit_zero == "Succeeded"):
+    if _called_back_ok(attempt):
         return Outcome.SUCCEEDED
-    if attempt.notice_at is None:  # the signal was an order: the job is being suspended or deleted
+    # The signal was an order: the job is being suspended or deleted.
+    if attempt.notice_at is None or attempt.stop_by is not None or closed(job) is not None:
         return Outcome.CANCELLED
+    if exit_code == 0 and job.spec.interruption.exit_zero == "Succeeded":
+        return Outcome.SUCCEEDED
     return Outcome.INTERRUPTED
 
 
@@ -106,7 +112,9 @@ SAYINGS = {
 }
 
 
-def _message(outcome: Outcome, report: Report) -> str:
+def _message(outcome: Outcome, attempt: Attempt, report: Report) -> str:
+    if outcome is Outcome.INTERRUPTED and attempt.drill_at is not None:
+        return "A drill ended the attempt as a reclaim would"
     unknown = "The container called back ok, and its exit code is not known"
     exited = unknown if report.exit_code is None else f"The container exited with code {report.exit_code}"
     said = SAYINGS.get(outcome, exited)

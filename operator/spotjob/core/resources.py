@@ -14,6 +14,8 @@ from spotjob.core.wire import GROUP, Metadata, ShortText, Wire, atomic, cel, lis
 
 FINALIZER = f"{GROUP}/instance"
 DEFAULT_CLASS_ANNOTATION = f"{GROUP}/is-default-class"
+DRILL_ANNOTATION = f"{GROUP}/drill"
+"""On a SpotJob: seconds from now at which a make-believe reclaim takes its instance. Removed once it is seen."""
 
 
 # ---- SpotJob status -----------------------------------------------------------------------------------------------
@@ -63,7 +65,17 @@ class Attempt(Wire):
     """When the instance powers itself off, whatever happens."""
     started_at: datetime | None = None
     notice_at: datetime | None = None
-    """When EC2 said it would take the instance back."""
+    """When EC2 said it would take the instance back; of a drill, when that would be."""
+    drill_at: datetime | None = None
+    """When the reclaim that is only a drill would be."""
+    advised_at: datetime | None = None
+    """When EC2 recommended to leave the instance."""
+    impaired_at: datetime | None = None
+    """Since when the instance's status checks fail."""
+    heard_at: datetime | None = None
+    """When the agent was last heard; kept only while the status checks fail."""
+    stop_by: datetime | None = None
+    """The container was told to stop; at this time its instance is terminated in any case."""
     callback: CallbackResult | None = None
     ended_at: datetime | None = None
     outcome: Outcome | None = None
@@ -85,7 +97,8 @@ class Attempt(Wire):
         """
         if state.dead or self.outcome is Outcome.NEVER_STARTED:
             return True
-        stopped = self.outcome is not None and (self.outcome.container_stopped or self.claimed_at is None)
+        told = self.outcome is not None and (self.outcome.container_stopped or self.exit_code is not None)
+        stopped = told or (self.over and self.claimed_at is None)
         return stopped and state is InstanceState.SHUTTING_DOWN
 
 
@@ -112,10 +125,12 @@ class SpotJobStatus(Wire):
     """The newest attempt's instance."""
     spot_instance_request_id: str | None = None
     """The newest attempt's Spot request; absent for on-demand."""
+    capacity_type: CapacityType | None = None
+    """How the newest instance is bought, or the one that the job waits for: on-demand after a fallback."""
     exit_code: int | None = None
     """The exit code of the newest attempt's container."""
     next_attempt_time: datetime | None = None
-    """When EC2 is asked for an instance next."""
+    """When EC2 is asked for an instance next, or at the latest (AwaitingResult)."""
     counts: Counts = Counts()
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16, json_schema_extra=list_map("type"))] = ()
     """What `kubectl wait` waits for: Complete, Failed and more."""

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from spotjob.core.contract import Report
 from spotjob.core.reasons import Outcome, Reason
+from spotjob.core.signs import NO_SIGNS, Signs
 
 
 class InstanceState(StrEnum):
@@ -93,6 +95,14 @@ class Obstacle:
 
 
 @dataclass(frozen=True, slots=True)
+class LastWords:
+    """What became of the search for a result on a dead instance's serial console."""
+
+    report: Report | None
+    """The agent's final report; None when the console shows the end of the instance and no result."""
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """What the controller knows about one job beside the object itself. Lives in memory only."""
 
@@ -103,6 +113,10 @@ class Observed:
     obstacle: Obstacle | None = None
     contested: bool = False
     """Another job names the current attempt's instance too."""
+    signs: Signs = NO_SIGNS
+    """What was heard about the newest attempt's instance."""
+    last_words: LastWords | None = None
+    """Of the newest attempt's instance; None while they are looked for, or not wanted."""
     mirrored: bool = True
     """The table holds the job's current status, or is given up, or there is no table."""
 
@@ -159,6 +173,40 @@ class Noticed:
 
 
 @dataclass(frozen=True, slots=True)
+class Advised:
+    """EC2 recommends to leave the current attempt's instance."""
+
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Impaired:
+    """The status checks of the current attempt's instance have failed since then; None: they hold again."""
+
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The agent lives. Written only while the status checks fail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drilled:
+    """Somebody wants the agent to behave as if EC2 took the instance back at this time."""
+
+    reclaim_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The container is told to stop; its instance is terminated at `stop_by` in any case."""
+
+    stop_by: datetime
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class CalledBack:
     """The container said how it went, before it exited."""
 
@@ -193,7 +241,31 @@ class Terminated:
     """Of the last instance: CreateFleet does not answer it, so the bind could not write it."""
 
 
-Change = Waiting | Bound | Claimed | Started | Noticed | CalledBack | Ended | Verdict | Terminated
+Change = (
+    Waiting
+    | Bound
+    | Claimed
+    | Started
+    | Noticed
+    | Advised
+    | Impaired
+    | Heard
+    | Drilled
+    | Stopping
+    | CalledBack
+    | Ended
+    | Verdict
+    | Terminated
+)
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One Kubernetes Event: its reason, its note, and whether it is a warning."""
+
+    reason: str
+    note: str
+    warning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +277,15 @@ class Decision:
     change: Change | None = None
     """Write this to the status, on the condition that the object is still the one that was looked at."""
     launch: bool = False
-    """Ask the launcher for an instance."""
+    """Have an instance reserved for this job: ask the launcher for one, unless there is an offer."""
+    keep_offer: bool = False
+    """Ask for nothing, but let nobody else have the instance that is reserved."""
+    ask_console: bool = False
+    """Look for the current attempt's result on its instance's serial console."""
+    end_drill: bool = False
+    """Take the drill annotation off: it was seen."""
+    tell: News | None = None
+    """Record this Event: nothing in the status shows it."""
     terminate: frozenset[str] = field(default_factory=frozenset)
     """Instances to terminate."""
     release: bool = False
