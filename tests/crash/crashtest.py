@@ -21,9 +21,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich.console import Console
+
+from spotjob.local.laptop import Platform
+from spotjob.local.progress import Progress
 from tests.crash import report
 from tests.crash.lane import WINDOW_SECONDS, Lane
-from tests.crash.points import Point, numbered, points
+from tests.crash.points import Kind, Point, numbered, points
 from tests.crash.scenarios import SCENARIOS, WARM_UP, Scenario
 from tests.crash.trial import Result, Trial
 
@@ -59,12 +63,6 @@ async def play(lane: Lane, scenario: Scenario, point: Point | None = None) -> Re
     return await Trial(lane, scenario).live(point)
 
 
-async def record(lane: Lane, scenario: Scenario, most: int) -> tuple[Result, list[Point]]:
-    """The undisturbed life, and the points in it."""
-    result = await play(lane, scenario)
-    return result, points(scenario.key, numbered(result.seen, most))
-
-
 async def work(lane: Lane, todo: deque[tuple[Scenario, Point]], session: Session) -> None:
     """Points, until none is left."""
     while todo:
@@ -85,7 +83,7 @@ async def run(options: argparse.Namespace, folder: Path) -> Session:
     session = Session()
     chosen = [each for each in SCENARIOS if options.scenario is None or each.key in options.scenario]
     async with AsyncExitStack() as stack:
-        lanes = [await stack.enter_async_context(Lane(folder / f"lane-{n}")) for n in range(1, options.lanes + 1)]
+        lanes = [await _lane(stack, folder / f"lane-{n}") for n in range(1, options.lanes + 1)]
         await asyncio.gather(*(play(lane, WARM_UP) for lane in lanes))
         print(f"{len(lanes)} platform(s) up after {time.monotonic() - session.begun:.0f} s", flush=True)
         todo = await _points(lanes, chosen, options, session)
@@ -98,22 +96,34 @@ async def run(options: argparse.Namespace, folder: Path) -> Session:
     return session
 
 
+async def _lane(stack: AsyncExitStack, folder: Path) -> Lane:
+    """On a platform of its own, which goes down with the stack."""
+    platform = Platform(folder, Progress(Console(quiet=True)))
+    stack.push_async_callback(asyncio.to_thread, platform.down)
+    return await stack.enter_async_context(Lane(platform))
+
+
 async def _points(
     lanes: Sequence[Lane], chosen: Sequence[Scenario], options: argparse.Namespace, session: Session
 ) -> deque[tuple[Scenario, Point]]:
     """Every scenario once without a crash, side by side; then the points of all of them."""
-    waiting, found = deque(chosen), dict[str, list[Point]]()
+    waiting, lives = deque(chosen), dict[str, Result]()
 
     async def recorded(lane: Lane) -> None:
         while waiting:
             scenario = waiting.popleft()
-            result, found[scenario.key] = await record(lane, scenario, options.most)
-            session.note(result)
-            print(report.recording(result, found[scenario.key]), flush=True)
+            lives[scenario.key] = await play(lane, scenario)
 
     await asyncio.gather(*map(recorded, lanes))
-    every = [(scenario, point) for scenario in chosen for point in found[scenario.key]]
-    return deque(pair for pair in every if options.points.lower() in str(pair[1]).lower())
+    todo, known = deque[tuple[Scenario, Point]](), set[Kind]()
+    for scenario in chosen:
+        life = lives[scenario.key]
+        found = points(scenario.key, numbered(life.seen, known))
+        known.update(life.seen)
+        session.note(life)
+        print(report.recording(life, found), flush=True)
+        todo += [(scenario, point) for point in found if options.points.lower() in str(point).lower()]
+    return todo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -137,7 +147,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scenario", type=lambda text: text.split(","), help="keys, such as a,b; default: all")
     parser.add_argument("--points", default="", help="only points whose name has this in it, such as bind")
     parser.add_argument("--lanes", type=int, default=2, help="platforms side by side")
-    parser.add_argument("--most", type=int, default=2, help="of each kind of write, this many in one life")
     parser.add_argument("--list", action="store_true", help="only tell the points")
     return parser
 

@@ -15,14 +15,11 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from spotjob.clock import RealClock
 from spotjob.kube.client import KubeClient
 from spotjob.kube.config import from_kubeconfig
 from spotjob.local import account, kubeconfig, parts, probes
 from spotjob.local.laptop import Platform
-from spotjob.local.progress import Progress
 from tests.crash import naming
 from tests.crash.gate import Gate
 from tests.crash.points import API, OPERATOR
@@ -38,11 +35,11 @@ PERSON = "crash-tester"
 
 
 class Lane:
-    """An async context manager."""
+    """An async context manager. At its end operator and API are down, and the rest of the platform is as it was."""
 
-    def __init__(self, folder: Path) -> None:
-        self.platform = Platform(folder, Progress(Console(quiet=True)))
-        self.gate = Gate(self._crash)
+    def __init__(self, platform: Platform) -> None:
+        self.platform = platform
+        self.gate = Gate(self.crash)
         self.crashes = 0
         self._names = naming.Names()
         self._proxies: dict[str, list[Proxy]] = {}
@@ -51,7 +48,6 @@ class Lane:
 
     async def __aenter__(self) -> Lane:
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(asyncio.to_thread, self.platform.down)
             self.layout = await asyncio.to_thread(self.platform.up)
             self.kube = await stack.enter_async_context(
                 KubeClient(from_kubeconfig(Path(self.layout.admin_kubeconfig)), RealClock())
@@ -72,7 +68,7 @@ class Lane:
     async def _interpose(self, stack: AsyncExitStack) -> None:
         """Start operator and API anew, each with its own proxies."""
         for process in PROCESSES:
-            self.platform.kill(process)
+            self.platform.processes.stop([process])
             config = json.loads(self.layout.account_kubeconfig(process).read_text())
             cluster = config["clusters"][0]["cluster"]
             kube = Proxy(process, cluster["server"], self.gate, self._kube_name, self._names.learn, _ca(cluster))
@@ -85,9 +81,15 @@ class Lane:
                 "AWS_ENDPOINT_URL": aws.url,
                 "SPOTJOB_LAUNCH_WINDOW_SECONDS": str(WINDOW_SECONDS),
             }
+            stack.callback(self.platform.processes.stop, [process], grace_seconds=0)
             self._start(process)
         for process in PROCESSES:
             await self._ready(process)
+
+    @property
+    def home(self) -> str:
+        """The namespace of the operator's Lease."""
+        return from_kubeconfig(self.layout.account_kubeconfig(OPERATOR)).namespace
 
     def _start(self, process: str) -> None:
         command = parts.command(process, self.layout)
@@ -97,7 +99,7 @@ class Lane:
         url = self.layout.ready_url(process)
         await asyncio.to_thread(probes.wait_until, lambda: probes.answers(url), 60, f"{process} to be ready")
 
-    async def _crash(self, process: str) -> None:
+    async def crash(self, process: str) -> None:
         """kill -9, and a new process with the same identity."""
         self.platform.kill(process)
         for proxy in self._proxies[process]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -55,13 +55,20 @@ class Point:
         return f"{self.scenario}: {self.write}, {self.moment}"
 
 
-def numbered(kinds: Iterable[Kind], most: int) -> list[Write]:
-    """Kinds as they were seen one after another, as writes; of each kind the first `most`."""
+CONTEXT_FREE = ("PutItem", "PUT leases", "POST leases", "event")
+"""Writes whose like is written all the time, or for every change: which one of them fails makes no difference."""
+MOST = 2
+"""Of each other kind, this many are tried in one life."""
+
+
+def numbered(kinds: Iterable[Kind], known: Collection[Kind] = ()) -> list[Write]:
+    """Kinds as they were seen one after another, as the writes to try. `known` are tried in other scenarios already."""
     seen: Counter[Kind] = Counter()
     writes = []
     for kind in kinds:
         seen[kind] += 1
-        if seen[kind] <= most:
+        context_free = kind.what.startswith(CONTEXT_FREE)
+        if seen[kind] <= (1 if context_free else MOST) and not (context_free and kind in known):
             writes.append(Write(kind, seen[kind]))
     return writes
 

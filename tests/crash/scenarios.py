@@ -71,8 +71,9 @@ class Scenario:
     expected: Expected = ONE_GOOD_RUN
     by_rest: bool = False
     """Created through the REST API instead of the API server."""
-    without_lease: bool = False
-    """Before the job comes, the Lease is deleted, so that the operator has to create it."""
+    afresh: bool = False
+    """Before the job comes, the operator starts anew, so that it has forgotten which pools were empty, and the Lease
+    is deleted, so that it has to create it."""
 
 
 def running(job: SpotJob) -> bool:
@@ -143,7 +144,7 @@ async def _expiring(trial: Trial) -> None:
 
 
 CANCELLED = Expected(phase=Phase.TERMINATED_NOK, reason=Reason.CANCELLED, gone=True)
-SECOND = f'if [ "$SPOTJOB_ATTEMPT" = 1 ]; then {LONG}; fi; code=0'
+SECOND = f'if [ "$SPOTJOB_ATTEMPT" = 1 ]; then {LONG}; fi; sleep 1; code=0'
 """Only a second attempt ends."""
 
 WARM_UP = Scenario("warm-up", "only makes the table, and pulls the image", BRIEF, _plain)
@@ -155,12 +156,12 @@ SCENARIOS = (
     Scenario(
         "d",
         "fails once",
-        "code=$((SPOTJOB_ATTEMPT == 1 ? 3 : 0))",
+        "sleep 1; code=$((SPOTJOB_ATTEMPT == 1 ? 3 : 0))",
         _failing,
         spec={"backoffLimit": 1},
         expected=Expected(runs=(1, 2)),
     ),
-    Scenario("e", "waits for capacity; comes by REST; no Lease yet", BRIEF, _short, by_rest=True, without_lease=True),
+    Scenario("e", "waits for capacity; comes by REST; there is no Lease", BRIEF, _short, by_rest=True, afresh=True),
     Scenario("f", "loses its instance without a notice", SECOND, _reclaimed, expected=Expected(runs=(1, 2))),
     Scenario("g", "is suspended and resumed", SECOND, _suspended, expected=Expected(runs=(1, 2))),
     Scenario(

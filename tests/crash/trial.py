@@ -19,7 +19,7 @@ from spotjob.kube.client import jobs_path
 from spotjob.kube.transport import MERGE_PATCH, path
 from tests.crash.lane import Lane
 from tests.crash.oracle import Evidence, Finding, judge
-from tests.crash.points import Kind, Point
+from tests.crash.points import OPERATOR, Kind, Point
 from tests.crash.scenarios import Scenario
 
 NAMESPACE = "default"
@@ -122,7 +122,9 @@ class Trial:
         gate = self._lane.gate
         gate.begin(point)
         await self._make_class()
-        if self._scenario.without_lease:
+        if self._scenario.afresh:
+            await self._lane.crash(OPERATOR)
+            await self._lane.steady()
             await self._delete_lease()
         story = asyncio.create_task(self._tell())
         try:
@@ -187,7 +189,7 @@ class Trial:
         await self._insist("POST", f"/v1/namespaces/{NAMESPACE}/jobs", body, {201, 409})
 
     async def _delete_lease(self) -> None:
-        leases = path("apis", "coordination.k8s.io", "v1", "namespaces", "default", "leases")
+        leases = path("apis", "coordination.k8s.io", "v1", "namespaces", self._lane.home, "leases")
         await self._lane.kube.request("DELETE", f"{leases}/{LEASE}")
 
     # ---- afterwards ----

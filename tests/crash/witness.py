@@ -1,13 +1,14 @@
 """What containers themselves tell, past the product: a connection that is open for as long as the container lives.
 
-GET /begin/JOB/ATTEMPT       the container runs
 GET /live/JOB/ATTEMPT        never answered whole: it ends with the container
+GET /begin/JOB/ATTEMPT       answered once that connection is open
 GET /exit/JOB/ATTEMPT/CODE   the container is about to exit by itself
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 from types import TracebackType
@@ -36,6 +37,7 @@ class Witness:
 
     def __init__(self) -> None:
         self._runs: list[Run] = []
+        self._more = asyncio.Condition()
         self.url = ""
 
     async def __aenter__(self) -> Self:
@@ -62,33 +64,42 @@ class Witness:
         me = "$SPOTJOB_NAME/$SPOTJOB_ATTEMPT"
         return "\n".join(
             (
-                f'wget -q -O /dev/null "{self.url}/begin/{me}"',
                 f'wget -q -O /dev/null "{self.url}/live/{me}" &',
+                f'wget -q -O /dev/null "{self.url}/begin/{me}"',
                 work,
                 f'wget -q -O /dev/null "{self.url}/exit/{me}/$code"',
                 "exit $code",
             )
         )
 
-    async def _begin(self, request: web.Request) -> web.Response:
-        self._runs.append(Run(request.match_info["job"], int(request.match_info["attempt"]), time.monotonic()))
-        return web.Response(text="yes\n")
-
     async def _live(self, request: web.Request) -> web.StreamResponse:
-        run = self._newest(request)
+        run = Run(request.match_info["job"], int(request.match_info["attempt"]), time.monotonic())
         response = web.StreamResponse()
+        async with self._more:
+            self._runs.append(run)
+            self._more.notify_all()
         try:
-            await response.prepare(request)
-            await asyncio.sleep(MOST_SECONDS)
+            with contextlib.suppress(ConnectionError):
+                await response.prepare(request)
+                await asyncio.sleep(MOST_SECONDS)
         finally:
             run.ended = time.monotonic()
         return response
 
-    async def _exit(self, request: web.Request) -> web.Response:
-        self._newest(request).exit_code = int(request.match_info["code"])
+    async def _begin(self, request: web.Request) -> web.Response:
+        """Answered once the open connection is there, so that no container works unseen."""
+        async with self._more:
+            await self._more.wait_for(lambda: self._newest(request) is not None)
         return web.Response(text="yes\n")
 
-    def _newest(self, request: web.Request) -> Run:
-        """The last run that began under this name and number."""
+    async def _exit(self, request: web.Request) -> web.Response:
+        if (run := self._newest(request)) is None:
+            raise web.HTTPNotFound
+        run.exit_code = int(request.match_info["code"])
+        return web.Response(text="yes\n")
+
+    def _newest(self, request: web.Request) -> Run | None:
+        """The last run under this name and number, if it is alive."""
         job, attempt = request.match_info["job"], int(request.match_info["attempt"])
-        return [run for run in self._runs if (run.job, run.attempt) == (job, attempt)][-1]
+        named = [run for run in self._runs if (run.job, run.attempt) == (job, attempt)]
+        return named[-1] if named and named[-1].ended is None else None
