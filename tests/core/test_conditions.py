@@ -9,8 +9,20 @@ from hypothesis import strategies as st
 from spotjob.core.conditions import ATTEMPTS_KEPT, merge_patch, next_status
 from spotjob.core.reasons import Outcome, Phase, Reason
 from spotjob.core.resources import SpotJobStatus
-from spotjob.core.states import Bound, Claimed, Ended, Noticed, Started, Terminated, Verdict, Waiting
-from tests.builders import NOW, SECOND, a_job, after, an_instance, booting, claimed, merged, running
+from spotjob.core.states import (
+    Advised,
+    Bound,
+    Claimed,
+    Ended,
+    Heard,
+    Impaired,
+    Noticed,
+    Started,
+    Terminated,
+    Verdict,
+    Waiting,
+)
+from tests.builders import NOW, SECOND, a_job, after, an_instance, booting, claimed, deleted, merged, running
 
 SUCCESS = Ended(Outcome.SUCCEEDED, "The container exited with code 0", exit_code=0, log_tail="bye")
 
@@ -119,6 +131,24 @@ def test_a_new_attempt_is_not_interrupted_any_more():
     job = after(running(), Noticed(NOW), Ended(Outcome.INTERRUPTED, "over"), Bound(an_instance("i-2")))
     assert conditions(job) == {"Interrupted": "False"}
     assert (job.status.attempt, job.status.instance_id) == (2, "i-2")
+
+
+def test_advice_and_failing_status_checks_are_conditions_of_the_running_attempt():
+    job = after(running(), Advised(NOW), Impaired(NOW))
+    assert conditions(job) == {"RebalanceRecommended": "True", "HostImpaired": "True"}
+    assert conditions(after(job, Impaired(None)))["HostImpaired"] == "False"
+    over = after(job, Ended(Outcome.INTERRUPTED, "over"))
+    assert conditions(over) == {"RebalanceRecommended": "False", "HostImpaired": "False", "Interrupted": "True"}
+
+
+def test_a_host_that_recovers_forgets_when_its_agent_was_heard():
+    job = after(running(), Impaired(NOW), Heard(), Impaired(None))
+    assert (job.current.impaired_at, job.current.heard_at) == (None, None)
+
+
+def test_a_deleted_job_whose_attempt_ends_is_cancelled_in_one_write():
+    job = after(deleted(running(backoffLimit=5)), Ended(Outcome.CONTAINER_FAILED, "The container exited with code 1"))
+    assert (job.status.phase, job.status.reason) == (Phase.FINISHED_NOK, Reason.CANCELLED)
 
 
 # ---- the patch ----------------------------------------------------------------------------------------------------

@@ -8,11 +8,12 @@ from spotjob.core.budgets import LAUNCH_ERROR_LIMIT, delay
 from spotjob.core.contract import Callback, Report
 from spotjob.core.reasons import Outcome, Phase, Reason
 from spotjob.core.reports import callback_change, change_for
-from spotjob.core.states import CalledBack, Ended, Noticed, Started, Terminated
+from spotjob.core.states import Advised, CalledBack, Drilled, Ended, Noticed, Started, Stopping, Terminated
 from tests.builders import NOW, SECOND, a_finish, after, claimed, running
 
 OK, NOK = CalledBack(ok=True), CalledBack(ok=False)
 NOTICE = Noticed(NOW + 120 * SECOND)
+STOPPING = Stopping(NOW + 60 * SECOND, "The job was suspended")
 
 
 def outcome(job, report):
@@ -45,7 +46,15 @@ def outcome(job, report):
         ([NOTICE], a_finish(0, signalled=True), Outcome.INTERRUPTED),
         ([NOTICE], a_finish(7, signalled=True), Outcome.INTERRUPTED),
         ([OK, NOTICE], a_finish(143, signalled=True), Outcome.SUCCEEDED),
+        # the signal was an order
         ([], a_finish(143, signalled=True), Outcome.CANCELLED),
+        ([STOPPING], a_finish(0, signalled=True), Outcome.CANCELLED),
+        ([NOTICE, STOPPING], a_finish(143, signalled=True), Outcome.CANCELLED),
+        ([STOPPING], a_finish(0), Outcome.SUCCEEDED),
+        ([OK, STOPPING], a_finish(143, signalled=True), Outcome.SUCCEEDED),
+        # a drill is a notice
+        ([Drilled(NOW), NOTICE], a_finish(0, signalled=True), Outcome.INTERRUPTED),
+        ([Drilled(NOW), NOTICE], a_finish(0), Outcome.SUCCEEDED),
     ],
 )
 def test_how_an_attempt_ended(said_before, report, expected):
@@ -56,6 +65,17 @@ def test_exit_zero_after_the_signal_is_a_success_if_the_job_says_so():
     job = after(running(interruption={"exitZero": "Succeeded"}), NOTICE)
     assert outcome(job, a_finish(0, signalled=True)) is Outcome.SUCCEEDED
     assert outcome(job, a_finish(1, signalled=True)) is Outcome.INTERRUPTED
+
+
+def test_exit_zero_after_an_order_to_stop_is_no_success_whatever_an_interruption_would_be():
+    job = after(running(interruption={"exitZero": "Succeeded"}), NOTICE, STOPPING)
+    assert outcome(job, a_finish(0, signalled=True)) is Outcome.CANCELLED
+
+
+def test_advice_to_leave_is_noted_once():
+    advice = Report(kind="rebalance", at=NOW)
+    assert change_for(running(), advice, NOW) == Advised(NOW)
+    assert change_for(after(running(), Advised(NOW)), advice, NOW) is None
 
 
 def test_a_repeated_or_late_report_changes_nothing():
