@@ -68,6 +68,8 @@ class Network:
         """Until when (loop time) no listing shows this instance, though it lives."""
         self.late: dict[str, float] = {}
         """The next call of an action arrives so many seconds late, when nobody waits for its answer any more."""
+        self.leaving: list[Callable[[str], None]] = []
+        """Told of every call as somebody makes it: its operation, such as create_fleet."""
         self.passing: list[Callable[[str, Mapping[str, Any]], None]] = []
         """Told of every call on its way: action and request."""
 
@@ -90,10 +92,12 @@ class SimulatedCalls:
         self._outside = copy_context()
 
     async def call(self, operation: str, **request: Any) -> Raw:
+        for told in self._network.leaving:
+            told(operation)
         await asyncio.sleep(0.05)
         action = "".join(word.title() for word in operation.split("_"))
-        for told in self._network.passing:
-            told(action, request)
+        for looking in self._network.passing:
+            looking(action, request)
         if action in self._network.late:
             seconds = self._network.late.pop(action)
             asyncio.get_running_loop().call_later(seconds, self._serve, action, request, context=self._outside)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from spotjob.controller.lease import Lease
 from spotjob.controller.orders import Order, Orders
 from spotjob.core import plan
 from spotjob.core.buying import taken_back
@@ -39,8 +40,8 @@ class Answer:
 class Fleet:
     """Asks EC2 for instances, and remembers for a while which pools had none."""
 
-    def __init__(self, orders: Orders, clock: Clock) -> None:
-        self._orders, self._clock = orders, clock
+    def __init__(self, orders: Orders, clock: Clock, lease: Lease) -> None:
+        self._orders, self._clock, self._lease = orders, clock, lease
         self._unavailable = Unavailable()
         self._distrusted: dict[
             Pool, datetime
@@ -108,6 +109,7 @@ class Fleet:
         )
         self.template_used[order.template.name] = self._clock.now()
         try:
+            self._must_lead()
             await ec2.ensure_launch_template(order.template)
             return await self._until_answered(ec2, request)
         except Ec2Error as error:
@@ -119,8 +121,15 @@ class Fleet:
         """Repeat a call that got no answer with the same token: what it may have launched comes with the repeat."""
         for attempt in range(REPEATS):
             try:
+                self._must_lead()
                 return await ec2.create_fleet(request)
             except Ec2Unanswered as error:
                 log.warning("CreateFleet got no answer, repeating it: %s", error)
                 await self._clock.sleep(0.5 * 2**attempt)
+        self._must_lead()
         return await ec2.create_fleet(request)
+
+    def _must_lead(self) -> None:
+        """Asked right before each call: a pause may lie between any two of them. Raises Ec2Unanswered."""
+        if not self._lease.leading():
+            raise Ec2Unanswered("this operator does not lead now")

@@ -99,8 +99,8 @@ def _identity(settings: Settings) -> str:
 async def _serve(settings: Settings, runtime: Runtime) -> None:
     """kopf and the runtime side by side: whichever ends first, by a signal or by a fault, ends the process."""
     stop = asyncio.Event()
-    synced = asyncio.Event()
-    async with Probes(settings.metrics_port, synced.is_set, Figures(runtime)):
+    watching = asyncio.Event()
+    async with Probes(settings.metrics_port, lambda: watching.is_set() and runtime.synced, Figures(runtime)):
         working = asyncio.create_task(runtime.run())
         working.add_done_callback(lambda _: stop.set())
         handlers = registry(runtime)
@@ -111,7 +111,9 @@ async def _serve(settings: Settings, runtime: Runtime) -> None:
             await _cancelled(working)
 
         try:
-            await kopf.operator(registry=handlers, ready_flag=synced, stop_flag=stop, clusterwide=True, standalone=True)
+            await kopf.operator(
+                registry=handlers, ready_flag=watching, stop_flag=stop, clusterwide=True, standalone=True
+            )
         finally:
             await _cancelled(working)
     if not working.cancelled() and (fault := working.exception()) is not None:

@@ -88,6 +88,8 @@ class Mirror:
     async def _work(self, table: Table) -> None:
         while True:
             await self._more.acquire()
+            while not self._lease.leading():  # a renewal that came late
+                await self._clock.sleep(NOT_LEADING_SECONDS)
             if self._orphans:
                 await self._close_orphan(table)
                 continue
@@ -96,8 +98,6 @@ class Mirror:
             job = self._store.get(key)
             if job is None or self._written.get(job.metadata.uid) == content(job):
                 continue
-            while not self._lease.leading():  # a renewal that came late
-                await self._clock.sleep(NOT_LEADING_SECONDS)
             await self._write(table, job)
 
     async def _write(self, table: Table, job: SpotJob) -> None:

@@ -40,7 +40,9 @@ class Probes:
 
     async def _readyz(self, _: web.Request) -> web.Response:
         ready = self._ready()
-        return web.Response(text="ok\n" if ready else "the watch has not begun\n", status=200 if ready else 503)
+        return web.Response(
+            text="ok\n" if ready else "the SpotJobs are not listed and watched yet\n", status=200 if ready else 503
+        )
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

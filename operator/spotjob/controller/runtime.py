@@ -67,7 +67,7 @@ class Runtime:
             settings.mirror_ttl_days,
         )
         self._orders = Orders(aws, kube, clock, cluster)
-        self._fleet = Fleet(self._orders, clock)
+        self._fleet = Fleet(self._orders, clock, lease)
         self._launcher = Launcher(
             self._orders,
             self._fleet,
@@ -106,6 +106,8 @@ class Runtime:
         self._sweep = TemplateSweep(aws, self.store, clock, lease, cluster.uid, self._fleet.template_used)
         self.working = False
         """This process leads and its ledger is built."""
+        self.synced = False
+        """This process has listed the jobs and classes: it can take over at any time."""
 
     def waiting(self) -> int:
         """Jobs that wait to be looked at."""
@@ -152,6 +154,7 @@ class Runtime:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._lease.run())
             group.create_task(self._follow_the_lease())
+            group.create_task(self._stay_warm())
 
     async def _follow_the_lease(self) -> None:
         while True:
@@ -191,11 +194,12 @@ class Runtime:
             self._poller.run(),
             self._mirror.run(),
             self._sweep.run(),
-            self._keep_warm(),
         ]
 
-    async def _keep_warm(self) -> None:
-        """Resolve every class now and then, so that no job waits for it."""
+    async def _stay_warm(self) -> None:
+        """Leading or not: resolve every class now and then, so that neither a job nor a handover waits for it."""
+        await self._listed()
+        self.synced = True
         while True:
             for job_class in list(self.store.classes().values()):
                 await self._orders.warm_up(job_class)
@@ -203,18 +207,20 @@ class Runtime:
 
     async def _learn(self) -> None:
         """The leader's start: jobs first, then instances, then the queue. Tried until it works."""
-        while True:
-            try:
-                await self._list()
-                break
-            except (KubeError, Unanswered) as error:
-                log.warning("cannot list the SpotJobs yet: %s", error)
-            await self._clock.sleep(START_RETRY_SECONDS)
+        await self._listed()
         for job in self.store.jobs():
             self._ledger.job_is(job.key, job)
         await self._poller.first_round()
         for job in self.store.jobs():
             self._queue.add(job.key)
+
+    async def _listed(self) -> None:
+        while True:
+            try:
+                return await self._list()
+            except (KubeError, Unanswered) as error:
+                log.warning("cannot list the SpotJobs yet: %s", error)
+            await self._clock.sleep(START_RETRY_SECONDS)
 
     async def _list(self) -> None:
         """The whole truth about jobs and classes, whatever the watch has missed."""
