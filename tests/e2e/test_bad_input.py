@@ -35,6 +35,13 @@ def nothing_is_launched(person: Person):
         ({"env": [{"name": "SPOTJOB_NAME", "value": "x"}]}, "spec.env[0].name"),
         ({"startAt": "tomorrow"}, "spec.startAt"),
         ({"capacity": {"type": "on-demand", "fallback": {"afterInterruptions": 1}}}, "spec.capacity"),
+        ({"activeDeadlineSeconds": 60, "attemptDeadlineSeconds": 90}, "spec.attemptDeadlineSeconds"),
+        ({"activeDeadlineSeconds": 60, "startupDeadlineSeconds": 90}, "spec.startupDeadlineSeconds"),
+        ({"retryOn": {"exitCodes": [75]}}, "spec.backoffLimit"),
+        (
+            {"interruptionLimit": 1, "capacity": {"fallback": {"afterInterruptions": 2}}},
+            "spec.capacity.fallback.afterInterruptions",
+        ),
     ],
 )
 def test_the_api_server_refuses_it_and_names_the_field(person: Person, spec: dict[str, Any], named: str):
@@ -97,6 +104,15 @@ def test_the_api_passes_the_api_servers_own_words_on(person: Person, people_toke
     answer = post(person, "/v1/namespaces/default/jobs", body, people_token)
     assert answer.status_code in (400, 422)
     assert "spec.imaeg" in answer.json()["detail"]
+
+
+def test_the_api_names_the_limit_that_can_never_act_and_says_what_is_allowed(person: Person, people_token: str):
+    spec = {"image": "busybox", "activeDeadlineSeconds": 60, "attemptDeadlineSeconds": 90}
+    answer = post(person, "/v1/namespaces/default/jobs", json.dumps({"name": "x", "spec": spec}).encode(), people_token)
+    assert answer.status_code == 422
+    detail = answer.json()["detail"]
+    print(detail)
+    assert "spec.attemptDeadlineSeconds: Invalid value: must not be more than activeDeadlineSeconds" in detail
 
 
 def test_somebody_without_rights_is_forbidden(person: Person):
