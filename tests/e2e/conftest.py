@@ -20,8 +20,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def person(laptop: Platform) -> Iterator[Person]:
     person = Person(laptop)
     yield person
-    person.capacity(None)
-    person.aws("DELETE", "faults")
-    person.kubectl("delete", "spotjobs", "--all", "--wait=false", seconds=120)
-    person.until(lambda: not person.jobs(), 120, "the last object is gone")
-    person.until(lambda: not person.alive(), 60, "no instance is alive after the test")
+    person.leave_no_job()
+    person.leave_no_instance(60)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +64,31 @@ class Person:
     def phases(self) -> list[str]:
         return [job.get("status", {}).get("phase", "") for job in self.jobs().values()]
 
+    def attempts(self, name: str) -> list[Raw]:
+        return list(self.status(name).get("attempts", []))
+
+    def condition(self, name: str, kind: str) -> Raw:
+        """The condition of this type; empty when the job does not have it."""
+        return next((c for c in self.status(name).get("conditions", []) if c["type"] == kind), {})
+
+    def annotate(self, name: str, annotation: str) -> None:
+        self.kubectl("annotate", "spotjob", name, annotation)
+
+    def events(self, name: str, reason: str) -> list[Raw]:
+        """As `kubectl get events` shows them."""
+        fields = f"involvedObject.kind=SpotJob,involvedObject.name={name},reason={reason}"
+        found: list[Raw] = json.loads(self.kubectl("get", "events", "--field-selector", fields, "-o", "json").stdout)[
+            "items"
+        ]
+        return found
+
+    def columns(self, name: str) -> dict[str, str]:
+        """The row of `kubectl get spotjob NAME -o wide`, by heading; no value may hold two blanks."""
+        heading, row = self.kubectl("get", "spotjob", name, "-o", "wide").stdout.splitlines()
+        starts = [found.start() for found in re.finditer(r"\S+(?: \S+)*", heading)]
+        ends = [*starts[1:], None]
+        return {heading[a:b].strip(): row[a:b].strip() for a, b in zip(starts, ends, strict=True)}
+
     # ---- waiting ----
 
     def until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
@@ -100,8 +128,46 @@ class Person:
     def items(self) -> list[Raw]:
         return [dict(item) for item in account.items(self.layout.aws_url)]
 
-    def capacity(self, count: int | None, zone: str = "*") -> None:
-        self.aws("POST", "capacity", {"instanceType": "*", "availabilityZone": zone, "count": count})
+    def capacity(self, count: int | None, zone: str = "*", **more: str) -> None:
+        """`more`: capacityType, code."""
+        self.aws("POST", "capacity", {"instanceType": "*", "availabilityZone": zone, "count": count, **more})
+
+    def interrupt(self, name: str, warning_seconds: float) -> datetime:
+        """EC2 gives notice to the job's instance; returns about when it takes the instance back."""
+        reclaim_at = now() + timedelta(seconds=warning_seconds)
+        instance = self.status(name)["instanceID"]
+        self.aws("POST", "interrupt", {"instanceId": instance, "warningSeconds": warning_seconds})
+        return reclaim_at
+
+    def console(self, instance: str) -> str:
+        """What the machine has printed so far, before EC2 shows it to anybody."""
+        return (self.layout.folder / "aws" / "instances" / instance / "console").read_text()
+
+    # ---- faults ----
+
+    @contextmanager
+    def stopped(self, part: str) -> Iterator[None]:
+        """SIGSTOP, and SIGCONT at the end: connections to the process hang."""
+        child = self.laptop.processes.find(part)
+        assert child is not None
+        assert child.alive
+        os.kill(child.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(child.pid, signal.SIGCONT)
+
+    # ---- the end of a test ----
+
+    def leave_no_job(self) -> None:
+        self.capacity(None)
+        self.aws("DELETE", "faults")
+        self.aws("POST", "throttle", {"on": False})
+        self.kubectl("delete", "spotjobs", "--all", "--wait=false", seconds=120)
+        self.until(lambda: not self.jobs(), 120, "the last object is gone")
+
+    def leave_no_instance(self, seconds: float) -> None:
+        self.until(lambda: not self.alive(), seconds, "no instance is alive")
 
     # ---- counting ----
 
