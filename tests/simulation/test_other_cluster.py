@@ -81,7 +81,8 @@ async def test_a_foreign_instance_of_our_name_and_shape_is_never_bound_or_termin
         second = ours.cluster.apply("second")
         await ours.until(lambda: ours.cluster.phases()["Running"] == 2)
         assert ours.cluster.job(second).status.instance_id != foreign
-        # It grows old, and leaders come and go.
+        # It grows old and its status checks fail, which EC2 shows to everybody, and leaders come and go.
+        ours.ec2.impair(foreign)
         await asyncio.sleep(ours.window_seconds + 120)
         await ours.kill_operators()
         ours.start_operator()
