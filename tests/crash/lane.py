@@ -82,7 +82,7 @@ class Lane:
                 "SPOTJOB_LAUNCH_WINDOW_SECONDS": str(WINDOW_SECONDS),
             }
             stack.callback(self.platform.processes.stop, [process], grace_seconds=0)
-            self._start(process)
+            self.start(process)
         for process in PROCESSES:
             await self._ready(process)
 
@@ -91,9 +91,15 @@ class Lane:
         """The namespace of the operator's Lease."""
         return from_kubeconfig(self.layout.account_kubeconfig(OPERATOR)).namespace
 
-    def _start(self, process: str) -> None:
+    def start(self, process: str) -> None:
         command = parts.command(process, self.layout)
         self.platform.processes.start(process, command, self._environments[process])
+
+    def stop(self, process: str) -> None:
+        """kill -9."""
+        self.platform.kill(process)
+        for proxy in self._proxies[process]:
+            proxy.hang_up()
 
     async def _ready(self, process: str) -> None:
         url = self.layout.ready_url(process)
@@ -101,11 +107,9 @@ class Lane:
 
     async def crash(self, process: str) -> None:
         """kill -9, and a new process with the same identity."""
-        self.platform.kill(process)
-        for proxy in self._proxies[process]:
-            proxy.hang_up()
+        self.stop(process)
         self.crashes += 1
-        self._start(process)
+        self.start(process)
 
     async def steady(self) -> None:
         """Both processes are up and ready; one that died by itself is a defect. Raises AssertionError."""
@@ -142,6 +146,11 @@ class Lane:
         """The item of table Jobs; empty if there is none."""
         items = await asyncio.to_thread(account.items, self.layout.aws_url)
         return next((dict(item) for item in items if item["id"] == uid), {})
+
+    def console(self, instance_id: str) -> str:
+        """The serial console so far, as EC2 would show it later."""
+        path = self.layout.folder / "aws" / "instances" / instance_id / "console"
+        return path.read_text(errors="replace") if path.exists() else ""
 
     async def rest(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> int:
         """One request of a person to the REST API; its status."""

@@ -65,10 +65,17 @@ class Names:
 def _patch(body: Any) -> str:
     """A patch of the object itself."""
     if isinstance(body, list):
-        values = [step.get("value") for step in body if step.get("path") == "/metadata/finalizers"]
-        return f"finalizer {'on' if values and values[-1] else 'off'}" if values else "patch spotjob"
+        return " ".join(_step(step) for step in body if step.get("op") != "test")
     annotations = (body.get("metadata") or {}).get("annotations") or {}
     return " ".join(["patch spotjob", *(name.rpartition("/")[2] for name in sorted(annotations))])
+
+
+def _step(step: Mapping[str, Any]) -> str:
+    """One step of a JSON patch."""
+    where = str(step.get("path")).removeprefix("/metadata/")
+    if where == "finalizers":
+        return f"finalizer {'on' if step.get('value') else 'off'}"
+    return f"{step.get('op')} {where.replace('~1', '/')}"
 
 
 def aws(headers: Mapping[str, str], body: bytes) -> str | None:

@@ -7,8 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from spotjob.core.reasons import Phase, Reason
-from spotjob.core.resources import SpotJob
+from spotjob.core.resources import DRILL_ANNOTATION, SpotJob
 from tests.crash.oracle import Expected
+
+PLENTY, SCARCE = "m7i.*", "m7a.*"
+"""What runs out in one scenario is not what the others ask for: an empty pool is remembered for minutes."""
+
+WARNING_SECONDS = 12
+"""The agent looks for a notice every 5 s; a restarted API then has time to hear of the end."""
 
 LONG = "sleep 300"
 BRIEF = "code=0"
@@ -36,6 +42,9 @@ class Trial(Protocol):
     async def until_run(self, attempt: int) -> None:
         """The container of this attempt has begun."""
 
+    async def until_on_console(self, instance_id: str) -> None:
+        """The agent has written a result to the instance's serial console."""
+
     def open(self) -> None:
         """From here on writes are points."""
 
@@ -44,6 +53,9 @@ class Trial(Protocol):
 
     async def lever(self, method: str, name: str, **body: Any) -> None:
         """Pull a lever of the simulated account."""
+
+    async def api(self, *, up: bool) -> None:
+        """Take the API away, or give it back."""
 
     async def patch(self, body: Mapping[str, Any]) -> None:
         """Change the object as its owner would."""
@@ -91,16 +103,50 @@ async def _plain(trial: Trial) -> None:
 async def _interrupted(trial: Trial) -> None:
     job = await trial.until(running)
     trial.open()
-    await trial.lever("POST", "interrupt", instanceId=job.status.instance_id, warningSeconds=6)
+    await trial.lever("POST", "interrupt", instanceId=job.status.instance_id, warningSeconds=WARNING_SECONDS)
     await trial.until_run(2)
     trial.close()
 
 
 async def _reclaimed(trial: Trial) -> None:
+    """No notice, no report, and no console: EC2 does not know the instance any more, so nothing is waited for."""
     job = await trial.until(running)
     trial.open()
-    await trial.lever("POST", "reclaim", instanceId=job.status.instance_id)
+    try:
+        await trial.lever("POST", "fault", action="GetConsoleOutput", code="InvalidInstanceID.NotFound", times=1000)
+        await trial.lever("POST", "reclaim", instanceId=job.status.instance_id)
+        await trial.until_run(2)
+    finally:
+        await trial.lever("DELETE", "faults")
+    trial.close()
+
+
+async def _unheard(trial: Trial) -> None:
+    """The container succeeds while the API is away, and the instance dies before it is back."""
+    job = await trial.until(running)
+    await trial.api(up=False)
+    try:
+        await trial.until_on_console(str(job.status.instance_id))
+        trial.open()
+        await trial.lever("POST", "reclaim", instanceId=job.status.instance_id)
+        await trial.until(lambda now: now.status.reason is not Reason.CONTAINER_RUNNING)
+    finally:
+        await trial.api(up=True)
+
+
+async def _drilled(trial: Trial) -> None:
+    await trial.until(running)
+    trial.open()
+    await trial.patch({"metadata": {"annotations": {DRILL_ANNOTATION: "10"}}})
     await trial.until_run(2)
+    trial.close()
+
+
+async def _advised(trial: Trial) -> None:
+    job = await trial.until(running)
+    trial.open()
+    await trial.lever("POST", "rebalance", instanceId=job.status.instance_id)
+    await trial.until(lambda now: now.finished)
     trial.close()
 
 
@@ -161,7 +207,15 @@ SCENARIOS = (
         spec={"backoffLimit": 1},
         expected=Expected(runs=(1, 2)),
     ),
-    Scenario("e", "waits for capacity; comes by REST; there is no Lease", BRIEF, _short, by_rest=True, afresh=True),
+    Scenario(
+        "e",
+        "waits for capacity; comes by REST; there is no Lease",
+        BRIEF,
+        _short,
+        {"instanceTypes": [SCARCE]},
+        by_rest=True,
+        afresh=True,
+    ),
     Scenario("f", "loses its instance without a notice", SECOND, _reclaimed, expected=Expected(runs=(1, 2))),
     Scenario("g", "is suspended and resumed", SECOND, _suspended, expected=Expected(runs=(1, 2))),
     Scenario(
@@ -172,4 +226,7 @@ SCENARIOS = (
         spec={"ttlSecondsAfterFinished": 1},
         expected=Expected(gone=True),
     ),
+    Scenario("i", "has its result on the console only", STEADY, _unheard),
+    Scenario("j", "is drilled", SECOND, _drilled, expected=Expected(runs=(1, 2))),
+    Scenario("k", "gets a rebalance recommendation", "sleep 8; code=0", _advised),
 )

@@ -30,6 +30,7 @@ def named(method: str, path: str, body: Any = None, names: naming.Names | None =
         ("DELETE", f"{JOBS}/x", {}, "delete spotjob"),
         ("PATCH", f"{JOBS}/x", [{"op": "add", "path": "/metadata/finalizers", "value": ["a"]}], "finalizer on"),
         ("PATCH", f"{JOBS}/x", [{"op": "add", "path": "/metadata/finalizers", "value": []}], "finalizer off"),
+        ("PATCH", f"{JOBS}/x", [{"op": "remove", "path": "/metadata/annotations/a~1b"}], "remove annotations/a/b"),
         ("PATCH", f"{JOBS}/x", {"metadata": {"annotations": {"spotjob.dev/drill": None}}}, "patch spotjob drill"),
         ("PATCH", f"{JOBS}/x/status", {"status": {"reason": "PullingImage"}}, "status PullingImage (claim)"),
         ("PATCH", f"{JOBS}/x/status", {"status": {"phase": "TerminatedOK"}}, "status TerminatedOK"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spotjob.controller.lease import NAME as LEASE
+from spotjob.core.contract import RESULT_LINE
 from spotjob.core.ports import Conflict, NotFound
 from spotjob.core.resources import SpotJob
 from spotjob.core.wire import API_VERSION
@@ -19,12 +20,12 @@ from spotjob.kube.client import jobs_path
 from spotjob.kube.transport import MERGE_PATCH, path
 from tests.crash.lane import Lane
 from tests.crash.oracle import Evidence, Finding, judge
-from tests.crash.points import OPERATOR, Kind, Point
-from tests.crash.scenarios import Scenario
+from tests.crash.points import API, OPERATOR, Kind, Point
+from tests.crash.scenarios import PLENTY, Scenario
 
 NAMESPACE = "default"
 CLASSES = path("apis", "spotjob.dev", "v1alpha1", "spotjobclasses")
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 150.0
 """A job that is not over by then is stuck; undisturbed ones take 5 to 20 s."""
 LAST_WORDS_SECONDS = 2.0
 """A container's connection may close this long after its instance was seen dead."""
@@ -74,6 +75,18 @@ class Trial:
             if not self._left:
                 raise Stuck(f"attempt {attempt} of {self.name} did not run")
             await asyncio.sleep(PAUSE_SECONDS / 2)
+
+    async def until_on_console(self, instance_id: str) -> None:
+        while RESULT_LINE not in self._lane.console(instance_id):
+            if not self._left:
+                raise Stuck(f"no result on the console of {instance_id}")
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def api(self, *, up: bool) -> None:
+        if up:
+            self._lane.start(API)
+        else:
+            self._lane.stop(API)
 
     def open(self) -> None:
         self._lane.gate.open()
@@ -163,6 +176,7 @@ class Trial:
             "command": ["sh", "-c"],
             "args": [self._lane.witness.script(self._scenario.work)],
             "className": self.name,
+            "instanceTypes": [PLENTY],
             **self._scenario.spec,
         }
         return {
