@@ -6,8 +6,10 @@ An EC2 call ends in one of three ways: an answer, Ec2Error (refused, no effect) 
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import Future
+from functools import partial
 from operator import methodcaller
 from queue import SimpleQueue
 from threading import Lock, Semaphore, Thread
@@ -31,7 +33,7 @@ Raw = Mapping[str, Any]
 """An answer as boto3 gives it. It lives for one line."""
 
 _T = TypeVar("_T")
-_Call = tuple[Future[Any], Callable[[Any], Any]]
+_Call = tuple[Future[Any], Callable[[], Any]]
 
 MOST_PAGES = 1000
 """A listing that does not end by then is an error, never a short listing."""
@@ -48,6 +50,7 @@ class Threads:
         self._make_client, self._lock = make_client, Lock()
         self._client: Any = None
         self._work: SimpleQueue[_Call | None] = SimpleQueue()
+        weakref.finalize(self, self._work.put, None)  # idle threads end with it
         self._most, self._name = threads, name
         self._threads: list[Thread] = []
         self._idle = Semaphore(0)
@@ -58,25 +61,12 @@ class Threads:
         Cancelled, it returns at once; a call that is under way then goes on and nobody hears of its end.
         """
         answer: Future[_T] = Future()
-        self._work.put((answer, method))
+        self._work.put((answer, partial(self._use, method)))
         if not self._idle.acquire(blocking=False) and len(self._threads) < self._most:
-            self._threads.append(Thread(target=self._serve, name=f"{self._name}-{len(self._threads)}", daemon=True))
+            name = f"{self._name}-{len(self._threads)}"
+            self._threads.append(Thread(target=_serve, args=(self._work, self._idle), name=name, daemon=True))
             self._threads[-1].start()
         return await asyncio.wrap_future(answer)
-
-    def _serve(self) -> None:
-        while (call := self._work.get()) is not None:
-            self._answer(*call)
-            del call  # an idle thread keeps nothing alive
-            self._idle.release()
-
-    def _answer(self, answer: Future[_T], method: Callable[[Any], _T]) -> None:
-        if not answer.set_running_or_notify_cancel():
-            return
-        try:
-            answer.set_result(self._use(method))
-        except BaseException as error:  # whatever it is belongs to who waits for the answer
-            answer.set_exception(error)
 
     def _use(self, method: Callable[[Any], _T]) -> _T:
         with self._lock:
@@ -86,12 +76,29 @@ class Threads:
 
     def close(self) -> None:
         """Wait for the calls that are under way and close the connections."""
-        for _ in self._threads:
-            self._work.put(None)
+        self._work.put(None)
         while self._threads:
             self._threads.pop().join()
         if self._client is not None:
             self._client.close()
+
+
+def _serve(work: SimpleQueue[_Call | None], idle: Semaphore) -> None:
+    """A thread's life: call after call, until None says that there will be no more; the others are told too."""
+    while (call := work.get()) is not None:
+        _answer(*call)
+        del call  # an idle thread keeps nothing alive
+        idle.release()
+    work.put(None)
+
+
+def _answer(answer: Future[Any], call: Callable[[], Any]) -> None:
+    if not answer.set_running_or_notify_cancel():
+        return
+    try:
+        answer.set_result(call())
+    except BaseException as error:  # whatever it is belongs to who waits for the answer
+        answer.set_exception(error)
 
 
 class Calls(Threads):
