@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 class ManualClock:
     """Stands still but for `advance` and for sleepers, whom it lets sleep in no time."""
 
-    def __init__(self) -> None:
-        self._start = datetime(2026, 11, 22, 10, tzinfo=UTC)
+    def __init__(self, start: datetime = datetime(2026, 11, 22, 10, tzinfo=UTC)) -> None:
+        self._start = start
         self._seconds = 0.0
         self.slept: list[float] = []
 
