@@ -114,6 +114,10 @@ class Person:
         assert status < 300, answer
         return json.loads(answer) if answer else None
 
+    def lever(self, name: str, order: Mapping[str, Any]) -> bool:
+        """Pull a lever; False when it does not apply (any more)."""
+        return probes.send("POST", f"{self.layout.aws_url}/_spotjob/{name}", order, timeout_seconds=30)[0] == 200
+
     def calls(self, action: str) -> int:
         counted: int = self.aws("GET", "counts").get(action, 0)
         return counted

@@ -45,3 +45,23 @@ def test_the_container_calls_back(person: Person):
         "TerminatedOK",
         {"ok": True, "message": "42 rows imported"},
     )
+
+
+def test_a_drill_tells_the_container_and_the_job_goes_on_elsewhere(person: Person):
+    person.apply_example("05-interruption.yaml")
+    person.reason("interruption", "ContainerRunning")
+    person.annotate("interruption", "spotjob.dev/drill=30")
+    person.reason("interruption", "InterruptionNotice")
+    status = person.finished("interruption", seconds=90)
+    assert [(a["outcome"], a["exitCode"]) for a in status["attempts"]] == [("Interrupted", 0), ("Succeeded", 0)]
+    assert status["counts"] == {"failures": 0, "interruptions": 1, "launchErrors": 0}
+
+
+def test_after_an_interruption_the_example_goes_on_on_demand(person: Person):
+    person.apply_example("06-fallback.yaml")
+    person.reason("fallback", "ContainerRunning")
+    person.interrupt("fallback", warning_seconds=20)
+    assert person.finished("fallback", seconds=90)["phase"] == "TerminatedOK"
+    assert (person.columns("fallback")["ATTEMPT"], person.columns("fallback")["CAPACITY"]) == ("2", "on-demand")
+    assert person.condition("fallback", "FallenBack")["status"] == "True"
+    assert person.events("fallback", "FallbackToOnDemand")

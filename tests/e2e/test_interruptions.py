@@ -93,9 +93,11 @@ def test_the_condition_and_the_spare_come_within_seconds_and_the_second_attempt_
 
 def test_exit_0_before_the_signal_is_a_success_and_the_spare_goes_at_the_end_of_its_window(person: Person):
     person.leave_no_instance(WINDOW_SECONDS + 60)
-    person.apply(person.manifest("quick", f"{TOLD}; echo done; exit 0", interruption={"secondsBefore": 5}))
+    person.apply(person.manifest("quick", f"{TOLD}; sleep 8; exit 0", interruption={"secondsBefore": 5}))
     first = person.reason("quick", "ContainerRunning")["instanceID"]
     person.interrupt("quick", warning_seconds=60)
+    person.until(lambda: any(i["id"] != first for i in person.alive()), 20, "the spare to be launched")
+    [spare] = [i for i in person.alive() if i["id"] != first]
     status = person.finished("quick", seconds=40)
     assert (status["phase"], status["reason"], outcomes(status)) == (
         "TerminatedOK",
@@ -103,9 +105,6 @@ def test_exit_0_before_the_signal_is_a_success_and_the_spare_goes_at_the_end_of_
         ["Succeeded"],
     )
     assert status["counts"]["interruptions"] == 0
-
-    person.until(lambda: len(person.instances()) >= 2, 20, "the spare to be launched")
-    [spare] = [i for i in person.alive() if i["id"] != first]
     person.leave_no_instance(WINDOW_SECONDS + 60)
     [gone] = [i for i in person.instances() if i["id"] == spare["id"]]
     age = now() - datetime.fromisoformat(gone["launchTime"])

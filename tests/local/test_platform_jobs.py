@@ -50,8 +50,9 @@ def test_a_job_that_fails_makes_the_demonstration_fail_with_its_reason(laptop: P
         demo.run_example(JOB.format(name="failing", script="exit 7"), laptop.layout, progress)
 
 
-def test_a_job_that_does_not_exist_cannot_be_interrupted(laptop: Platform) -> None:
-    told = CliRunner().invoke(app, ["local", "interrupt", "nobody", "--state", str(laptop.state)])
+@pytest.mark.parametrize("command", ["interrupt", "reclaim", "rebalance"])
+def test_ec2_does_nothing_to_a_job_that_does_not_exist(laptop: Platform, command: str) -> None:
+    told = CliRunner().invoke(app, ["local", command, "nobody", "--state", str(laptop.state)])
     assert (told.exit_code, told.output) == (1, "error: there is no SpotJob default/nobody\n")
 
 
@@ -70,3 +71,30 @@ def test_an_interrupted_job_goes_on_with_another_instance(laptop: Platform) -> N
     assert [attempt["outcome"] for attempt in attempts] == ["Interrupted", "Succeeded"]
     assert attempts[0]["instanceID"] in told.output
     probes.wait_until(lambda: not account.instances_alive(layout.aws_url), 10, "the end of both instances")
+
+
+def test_a_recommendation_is_shown_and_a_reclaim_without_notice_ends_the_attempt(laptop: Platform) -> None:
+    layout = laptop.layout
+    job = JOB.format(name="sudden", script="[ $SPOTJOB_ATTEMPT = 2 ] || sleep 300")
+    layout.cluster.kubectl("apply", "-f", "-", input=demo.for_registry(job, layout))
+    layout.cluster.kubectl("wait", "spotjob/sudden", "--for=jsonpath={.status.phase}=Running", "--timeout=60s")
+
+    told = CliRunner().invoke(app, ["local", "rebalance", "sudden", "--state", str(laptop.state)])
+    assert told.exit_code == 0, told.output
+    layout.cluster.kubectl("wait", "spotjob/sudden", "--for=condition=RebalanceRecommended", "--timeout=30s")
+    told = CliRunner().invoke(app, ["local", "reclaim", "sudden", "--state", str(laptop.state)])
+    assert told.exit_code == 0, told.output
+
+    # Nobody reported a result: the console is asked before the attempt is given up.
+    layout.cluster.kubectl("wait", "spotjob/sudden", "--for=condition=Complete", "--timeout=120s", timeout_seconds=130)
+    attempts = json.loads(layout.cluster.kubectl("get", "spotjob", "sudden", "-o", "json").stdout)["status"]["attempts"]
+    assert [attempt["outcome"] for attempt in attempts] == ["Interrupted", "Succeeded"]
+
+
+def test_a_job_that_is_over_has_no_instance_to_be_taken_back(laptop: Platform) -> None:
+    layout = laptop.layout
+    layout.cluster.kubectl("apply", "-f", "-", input=demo.for_registry(JOB.format(name="over", script="true"), layout))
+    layout.cluster.kubectl("wait", "spotjob/over", "--for=condition=Complete", "--timeout=60s")
+    told = CliRunner().invoke(app, ["local", "reclaim", "over", "--state", str(laptop.state)])
+    assert told.exit_code == 1
+    assert told.output.startswith("error: default/over is TerminatedOK: ")

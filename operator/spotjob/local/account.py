@@ -40,6 +40,16 @@ def interrupt(aws_url: str, instance_id: str, warning_seconds: int) -> None:
     _call("POST", f"{aws_url}/_spotjob/interrupt", {"instanceId": instance_id, "warningSeconds": warning_seconds})
 
 
+def reclaim(aws_url: str, instance_id: str) -> None:
+    """EC2 takes the instance back at once, without notice."""
+    _call("POST", f"{aws_url}/_spotjob/reclaim", {"instanceId": instance_id})
+
+
+def rebalance(aws_url: str, instance_id: str) -> None:
+    """EC2 recommends to leave the instance, and leaves it running."""
+    _call("POST", f"{aws_url}/_spotjob/rebalance", {"instanceId": instance_id})
+
+
 def _call(method: str, url: str, body: Mapping[str, Any] | None = None) -> Any:
     try:
         status, answer = probes.send(method, url, body, timeout_seconds=_ANSWER_SECONDS)

@@ -37,6 +37,8 @@ Kubeconfig = Annotated[
 RightsOption = Annotated[
     Rights, typer.Option(help="Rights of operator and API: together as in deploy/base, or split in two.")
 ]
+Job = Annotated[str, typer.Argument(help="Name of a SpotJob that has an instance.")]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Its namespace.")]
 BootSeconds = Annotated[
     float | None, typer.Option(help="How long a simulated instance boots.", min=0, show_default="2")
 ]
@@ -109,12 +111,12 @@ def env(state: State = None) -> None:
 
 @app.command()
 def interrupt(
-    job: Annotated[str, typer.Argument(help="Name of a SpotJob whose container runs.")],
-    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Its namespace.")] = "default",
+    job: Job,
+    namespace: Namespace = "default",
     warning: Annotated[int, typer.Option(help="Seconds from the notice to the end.", min=0)] = 120,
     state: State = None,
 ) -> None:
-    """Let EC2 take the instance of a job back.
+    """Let EC2 take the instance of a job back, with notice.
 
     Example: spotjob local interrupt hello --warning 20
     """
@@ -123,6 +125,32 @@ def interrupt(
         instance = _instance_of(layout, namespace, job)
         account.interrupt(layout.aws_url, instance, warning)
         typer.echo(f"{instance} of {namespace}/{job} has its notice; EC2 takes it back in {warning} s.")
+
+
+@app.command()
+def reclaim(job: Job, namespace: Namespace = "default", state: State = None) -> None:
+    """Let EC2 take the instance of a job back at once, without notice.
+
+    Example: spotjob local reclaim hello
+    """
+    with _plain_errors():
+        layout = _platform(state).layout
+        instance = _instance_of(layout, namespace, job)
+        account.reclaim(layout.aws_url, instance)
+        typer.echo(f"EC2 has taken {instance} of {namespace}/{job} back, without notice.")
+
+
+@app.command()
+def rebalance(job: Job, namespace: Namespace = "default", state: State = None) -> None:
+    """Let EC2 recommend to leave the instance of a job. Nothing ends; the container finds a file.
+
+    Example: spotjob local rebalance hello
+    """
+    with _plain_errors():
+        layout = _platform(state).layout
+        instance = _instance_of(layout, namespace, job)
+        account.rebalance(layout.aws_url, instance)
+        typer.echo(f"EC2 recommends to leave {instance} of {namespace}/{job}.")
 
 
 @app.command()
@@ -220,7 +248,7 @@ def _instance_of(layout: Layout, namespace: str, job: str) -> str:
     _, phase, found = shown.split(" ")
     if not found or phase.startswith(("Finished", "Terminated")):
         stands = f"is {phase}" if phase else "waits for an instance"
-        raise LocalError(f"{namespace}/{job} {stands}: only a job with an instance can be interrupted")
+        raise LocalError(f"{namespace}/{job} {stands}: it has no instance now")
     return found
 
 
