@@ -122,8 +122,12 @@ async def _points(
         known.update(life.seen)
         session.note(life)
         print(report.recording(life, found), flush=True)
-        todo += [(scenario, point) for point in found if options.points.lower() in str(point).lower()]
+        todo += [(scenario, point) for point in found if _chosen(point, options.points)]
     return todo
+
+
+def _chosen(point: Point, words: Sequence[str]) -> bool:
+    return not words or any(word.lower() in str(point).lower() for word in words)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -145,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="crashtest", description="Kill the product at every write.")
     parser.add_argument("--scenario", type=lambda text: text.split(","), help="keys, such as a,b; default: all")
-    parser.add_argument("--points", default="", help="only points whose name has this in it, such as bind")
+    parser.add_argument("--points", nargs="*", default=(), help="only points with one of these in their names")
     parser.add_argument("--lanes", type=int, default=2, help="platforms side by side")
     parser.add_argument("--list", action="store_true", help="only tell the points")
     return parser

@@ -65,6 +65,8 @@ class Evidence:
     """Instances that live after the job's end and that one of its attempts names."""
     item: Mapping[str, Any] = field(default_factory=dict)
     """The item of the table, after the job's end."""
+    collapsed: tuple[str, ...] = ()
+    """Processes that ended though nobody killed them, and their last words."""
 
 
 def judge(seen: Evidence, expected: Expected) -> list[Finding]:
@@ -105,6 +107,8 @@ def _lost_results(seen: Evidence) -> Iterator[Finding]:
 
 
 def _wrong(seen: Evidence, expected: Expected) -> Iterator[Finding]:
+    for process in seen.collapsed:
+        yield Finding(Fault.WRONG, process)
     if not seen.ended:
         yield Finding(Fault.WRONG, f"the job is not over: {_end(seen)}")
         return

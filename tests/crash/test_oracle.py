@@ -113,6 +113,7 @@ def test_a_success_that_is_run_again_is_a_lost_result():
         a_life(an_end(guarded=True)),
         a_life(item={}),
         a_life(item=content(an_end()) | {"jobStatus": "Running"}),
+        a_life(collapsed=("the operator ended by itself",)),
         Evidence(history=(), ended=False, gone=False, runs=()),
     ],
     ids=[
@@ -124,6 +125,7 @@ def test_a_success_that_is_run_again_is_a_lost_result():
         "a finalizer that is left",
         "no item in the table",
         "an old item in the table",
+        "an operator that ended by itself",
         "a job that nobody saw",
     ],
 )

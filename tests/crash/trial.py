@@ -8,7 +8,7 @@ import http.client
 import itertools
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from spotjob.controller.lease import NAME as LEASE
@@ -151,8 +151,7 @@ class Trial:
         finally:
             story.cancel()
             gate.close()
-        evidence = await self._evidence(ended)
-        await self._lane.steady()
+        evidence = replace(await self._evidence(ended), collapsed=tuple(await self._lane.steady()))
         await self._clear()
         seconds = time.monotonic() - begun
         findings = judge(evidence, self._scenario.expected)

@@ -53,6 +53,8 @@ class Watching:
             listed, version = await self._kube.list_jobs_at()
             for job in listed:
                 await self._saw(job)
+            for uid in self._names.keys() - {job.metadata.uid for job in listed}:
+                await self._lost(uid)  # while no watch was open
             try:
                 while True:
                     version = await self._follow(version)
