@@ -36,6 +36,8 @@ class Cluster:
         """How late the watch brings news."""
         self.list_seconds = 0.0
         """How long a listing takes; it shows what was there when it began."""
+        self.seen: dict[str, SpotJob] = {}
+        """The newest version of every job that there ever was, by uid."""
         self._revision = 0
         self._created = 0
         self._parsed: dict[str, SpotJob] = {}
@@ -48,6 +50,7 @@ class Cluster:
         self._created += 1
         uid = f"uid-{self._created}-of-{name}"
         metadata = {"name": name, "namespace": "batch", "uid": uid, "generation": 1, "finalizers": []}
+        metadata["annotations"] = {}
         self.jobs[key] = {"metadata": metadata, "spec": {"image": "busybox:1", **spec}, "status": {}}
         self._changed(key)
         return key
@@ -63,6 +66,11 @@ class Cluster:
     def suspend(self, key: str, suspend: bool) -> None:
         self.jobs[key]["spec"]["suspend"] = suspend
         self.jobs[key]["metadata"]["generation"] += 1
+        self._changed(key)
+
+    def annotate(self, key: str, name: str, value: str) -> None:
+        metadata = self.jobs[key]["metadata"]
+        metadata["annotations"] = {**metadata["annotations"], name: value}
         self._changed(key)
 
     def touch(self, key: str) -> None:
@@ -84,14 +92,16 @@ class Cluster:
         before = self._parsed.get(key)
         self._revision += 1
         self.jobs[key]["metadata"]["resourceVersion"] = str(self._revision)
+        job = self.seen[self.jobs[key]["metadata"]["uid"]] = self.job(key)
         for told in self.journal:
-            told(before, self.job(key))
-        self._tell("MODIFIED", self.job(key))
+            told(before, job)
+        self._tell("MODIFIED", job)
 
     def _gone(self, key: str) -> None:
         self._revision += 1
         self.jobs[key]["metadata"]["resourceVersion"] = str(self._revision)
-        self._tell("DELETED", self.job(key))
+        job = self.seen[self.jobs[key]["metadata"]["uid"]] = self.job(key)
+        self._tell("DELETED", job)
         del self.jobs[key], self._parsed[key]
 
     def _tell(self, kind: str, job: SpotJob) -> None:
@@ -145,6 +155,14 @@ class Cluster:
         if job.deleting and not raw["metadata"]["finalizers"]:
             self._gone(job.key)
             return None
+        self._changed(job.key)
+        return self.job(job.key)
+
+    async def remove_annotation(self, job: SpotJob, name: str) -> SpotJob:
+        raw = self._checked(job)
+        if name not in raw["metadata"]["annotations"]:
+            raise KubeError(422, f"there is no annotation {name}")
+        raw["metadata"]["annotations"] = {k: v for k, v in raw["metadata"]["annotations"].items() if k != name}
         self._changed(job.key)
         return self.job(job.key)
 

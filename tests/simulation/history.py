@@ -16,10 +16,11 @@ from datetime import timedelta
 from random import Random
 from typing import Any
 
-from spotjob.core.contract import Assignment
+from spotjob.core.contract import Assignment, FinishedAs
 from spotjob.core.resources import SpotJob
 from spotjob.local.ec2 import Timing
 from tests.simulation.account import START, a_class
+from tests.simulation.container import Behaviour
 from tests.simulation.faults import Faults
 from tests.simulation.invariants import Invariants
 from tests.simulation.virtual import VirtualLoop
@@ -30,6 +31,7 @@ SETTLED_SECONDS = 90.0
 """After this long in peace nothing may live on that no job needs."""
 LONGEST_PEACE_SECONDS = 2 * 3600.0
 LOOK_SECONDS = 5.0
+FAILS: tuple[FinishedAs, ...] = ("ImagePullFailed", "RegistryUnavailable", "RegistryUnavailable", "StartFailed")
 
 
 @dataclass(frozen=True)
@@ -138,11 +140,17 @@ class _Play:
             spec["suspend"] = True
         return spec
 
-    def _behaviour(self, pair: Assignment) -> tuple[float, int]:
+    def _behaviour(self, pair: Assignment) -> Behaviour:
         """The container's run, the same whenever it is asked for."""
         chance = Random(f"{self._seed}/{pair.uid}/{pair.attempt}")
-        seconds = chance.choice((1.0, 10.0, 30.0, 60.0, 200.0, 500.0)) * chance.uniform(0.5, 1)
-        return seconds, chance.choice((0, 0, 0, 0, 1, 7))
+        return Behaviour(
+            seconds=chance.choice((1.0, 10.0, 30.0, 60.0, 200.0, 500.0)) * chance.uniform(0.5, 1),
+            code=chance.choice((0, 0, 0, 0, 1, 7)),
+            prepare_seconds=chance.choice((0.0, 0.0, 5.0, 30.0, 100.0)),
+            fails=chance.choice(FAILS) if chance.random() < 0.05 else None,
+            says=chance.choice(("ok", "nok")) if chance.random() < 0.2 else None,
+            stops_in=chance.choice((0.0, 1.0, 20.0, 200.0)),
+        )
 
     async def _peace(self, world: World, invariants: Invariants) -> None:
         """Until nothing is left to do; longer than everything that may be waited for, it is a violation."""

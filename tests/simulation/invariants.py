@@ -186,9 +186,7 @@ class Invariants:
         told = (counts.failures, counts.interruptions, counts.launch_errors)
         if told != (seen[Budget.FAILURES], seen[Budget.INTERRUPTIONS], seen[Budget.LAUNCH_ERRORS]):
             self._violated(f"{job.key}: counts {told}, but its attempts ended as {dict(seen)}")
-        reclaims = sum(1 for i in self._instances[uid] if i in self._faults.reclaimed)
-        exits = self._world.exits.get(uid, [])
-        if why := why_wrong(job, exits, reclaims, deleted=uid in self._faults.deleted):
+        if why := why_wrong(job, self._world.stories_of(uid), deleted=uid in self._faults.deleted):
             self._violated(f"{job.key}: {why}")
 
     def _writes_within_budget(self, uid: str, job: SpotJob) -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from spotjob.local.ec2 import CapacityRule, Fault, Timing
 from tests.simulation.account import START
+from tests.simulation.container import Exit
 from tests.simulation.world import World
 
 OK = "TerminatedOK"
@@ -53,13 +54,14 @@ async def test_nothing_is_launched_before_the_start_time_and_soon_after_it():
         await world.until(lambda: world.cluster.phases()[OK] == 1)
 
 
-async def test_a_deleted_job_goes_when_its_instance_is_terminated():
+async def test_a_deleted_jobs_container_is_told_to_stop_and_then_job_and_instance_go():
     async with World(run_seconds=3600) as world:
         key = world.cluster.apply("night")
         await world.until(lambda: world.cluster.phases()["Running"] == 1)
         world.cluster.delete(key)
         await world.until(lambda: key not in world.cluster.jobs, seconds=150)
-        assert [i.state.value for i in world.ec2.instances()] == ["terminated"]
+        assert [story.exit for story in world.stories.values()] == [Exit(0, signalled=True)]
+        assert world.alive() == 0
         assert [i["jobStatus"] for i in world.table.items.values()] == ["TerminatedNOK"]
 
 

@@ -24,9 +24,10 @@ from spotjob.local.ec2 import Simulator, Timing
 from spotjob.settings import Settings
 from tests.simulation.account import START, LoopClock, MemoryTable, Network, SimulatedAws, a_class
 from tests.simulation.cluster import Cluster, Line
-from tests.simulation.host import Exit, Host
+from tests.simulation.container import Behaviour, Story
+from tests.simulation.host import Host
+from tests.simulation.service import Api
 from tests.simulation.virtual import Process
-
 
 KEYRING = {"k1": b"a key of the simulation, 32 bytes"}
 
@@ -65,6 +66,8 @@ class World:
         """The operators' connections to the API server, in the order of their starts."""
         self.api_line = Line(self.cluster)
         """The API's: all that agents say goes over it."""
+        self.api = Api(self)
+        self.keyring = KEYRING
         self.network = Network()
         alone = Simulator(START, 1, timing=timing or Timing(boot_seconds=20, shutdown_seconds=10))
         self.ec2 = beside.ec2 if beside else alone
@@ -74,13 +77,15 @@ class World:
         """Containers started, by job key."""
         self.running: Counter[str] = Counter()
         """Containers that run now, by the job's uid."""
-        self.exits: dict[str, list[Exit]] = {}
-        """How containers ended, by the job's uid; one that died with its instance is not there."""
+        self.stories: dict[tuple[str, int], Story] = {}
+        """What truly became of the attempts whose container was started, by the job's uid and the attempt's number."""
         self.twice: set[str] = set()
         """Keys of jobs of which two containers ever ran at the same time."""
         self.run_seconds, self.exit_code = run_seconds, exit_code
-        self.behaviour: Callable[[Assignment], tuple[float, int]] = lambda _: (self.run_seconds, self.exit_code)
-        """How long the container of an attempt runs, in seconds, and its exit code then."""
+        self.behaviour: Callable[[Assignment], Behaviour] = lambda _: Behaviour(self.run_seconds, self.exit_code)
+        """What the container of an attempt does, the same whenever it is asked."""
+        self.report_seconds = 600.0
+        """How long an agent tries to get rid of its result."""
         self.agents_work = True
         self.hosts: dict[str, Host] = {}
         self.operators: list[Operator] = []
@@ -96,6 +101,8 @@ class World:
     async def __aexit__(self, *exc: object) -> None:
         for operator in self.operators:
             operator.process.thaw()
+        for host in self.hosts.values():
+            host.die()
         hosts = [task for host in self.hosts.values() for task in host.tasks()]
         tasks = [self._nature, *(operator.task for operator in self.operators), *hosts]
         for task in tasks:
@@ -186,7 +193,9 @@ class World:
                 ours = instance.tags.get(CLUSTER_UID_TAG) == self.cluster_uid
                 if ours and instance.state is InstanceState.RUNNING and host is None and self.agents_work:
                     self.hosts[instance.id] = Host(self, instance.id)
-                if host is not None and instance.state is InstanceState.TERMINATED:
+                elif host is not None and instance.state is InstanceState.RUNNING:
+                    host.tick()
+                elif host is not None and instance.state is InstanceState.TERMINATED:
                     host.die()
             await asyncio.sleep(self._tick)
 
@@ -197,10 +206,11 @@ class World:
         if self.running[pair.uid] > 1:
             self.twice.add(key)
 
-    def container_ended(self, pair: Assignment, how: Exit | None) -> None:
+    def container_ended(self, pair: Assignment) -> None:
         self.running[pair.uid] -= 1
-        if how is not None:
-            self.exits.setdefault(pair.uid, []).append(how)
+
+    def stories_of(self, uid: str) -> list[Story]:
+        return [story for (of, _), story in self.stories.items() if of == uid]
 
     # ---- looking ----
 
