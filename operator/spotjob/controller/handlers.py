@@ -15,7 +15,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from importlib.resources import files
-from typing import Any
+from typing import Any, NoReturn
 
 import kopf
 from pydantic import ValidationError
@@ -59,6 +59,15 @@ def run(settings: Settings) -> None:
         sys.exit(_unusable(str(error)))
     except (KubeError, Unanswered) as error:
         sys.exit(f"spotjob operator: the Kubernetes API server does not serve what the operator needs: {error}")
+    _leave()
+
+
+def _leave() -> NoReturn:
+    """Everything has ended. What Python does after this only frees memory: half a second, four on a busy CPU."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _unusable(message: str) -> int:

@@ -1,0 +1,135 @@
+"""Two operators on the real API server: one is killed, told to end or frozen while fifty jobs are launched."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from spotjob.local.laptop import Platform
+from tests.cluster.replicas import LEASE_SECONDS, NAMES, WINDOW_SECONDS, Replicas, Runs, replicas
+from tests.e2e.platform import DONE, Person
+
+pytestmark = pytest.mark.e2e
+
+JOBS, AT_ONCE = 50, 5
+EXIT_SECONDS = 2.0
+LAUNCHED = "Requested/Booting"
+"""What an operator logs when it has bound an instance."""
+FROZEN_SECONDS = 2.0 * LEASE_SECONDS
+
+
+@pytest.fixture(scope="module")
+def both(laptop: Platform) -> Iterator[Replicas]:
+    with replicas(laptop) as both:
+        # Without a Docker engine, containers that start while the image is unpacked for the first time may fail (127).
+        first = Person(laptop)
+        first.apply(first.manifest("first"))
+        first.finished("first")
+        first.kubectl("delete", "spotjob", "first")
+        yield both
+
+
+@pytest.fixture
+def person(both: Replicas) -> Iterator[Person]:
+    both.start_missing()
+    person = Person(both.platform)
+    yield person
+    person.aws("DELETE", "faults")
+    person.kubectl("delete", "spotjobs", "--all", "--wait=false", seconds=120)
+    person.until(lambda: not person.jobs(), 120, "the last object is gone")
+
+
+@pytest.fixture
+def runs() -> Iterator[Runs]:
+    with Runs() as runs:
+        yield runs
+
+
+def apply_in_drips(person: Person, runs: Runs) -> list[str]:
+    """Fifty jobs of 1 to 3 s, a few at a time; their names."""
+    names = [f"job-{n:02}" for n in range(JOBS)]
+    jobs = [person.manifest(name, runs.script(f"sleep {1 + n % 3}")) for n, name in enumerate(names)]
+    for first in range(0, JOBS, AT_ONCE):
+        person.apply(*jobs[first : first + AT_ONCE])
+        time.sleep(0.5)
+    return names
+
+
+def kill(both: Replicas, leader: str) -> tuple[float, str]:
+    sent = both.send(leader, signal.SIGKILL)
+    both.ends(leader, 5)
+    return sent, ""
+
+
+def ask_to_end(both: Replicas, leader: str) -> tuple[float, str]:
+    sent = both.send(leader, signal.SIGTERM)
+    return sent, f"; the process ended after {both.ends(leader, 10):.2f} s"
+
+
+def freeze(both: Replicas, leader: str) -> tuple[float, str]:
+    return both.send(leader, signal.SIGSTOP), ""
+
+
+WAYS = {
+    "kill -9": (kill, LEASE_SECONDS + 1.0),
+    "SIGTERM": (ask_to_end, 1.0),
+    "SIGSTOP": (freeze, LEASE_SECONDS + 1.0),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_when_the_leader_goes_the_other_one_carries_on_and_every_container_runs_once(
+    both: Replicas, person: Person, runs: Runs, capsys: pytest.CaptureFixture[str], way: str
+) -> None:
+    strike, limit = WAYS[way]
+    with ThreadPoolExecutor(1) as other_person:
+        applying = other_person.submit(apply_in_drips, person, runs)
+        person.until(lambda: len(person.jobs()) >= JOBS / 3 and "Running" in person.phases(), 60, "jobs to run")
+        leader = both.leader()
+        (other,) = {*NAMES} - {leader}
+        sent, more = strike(both, leader)
+        taken = both.holders.taken(lambda holder: holder == other, after=sent, seconds=30) - sent
+        if way == "SIGSTOP":
+            time.sleep(max(0.0, sent + FROZEN_SECONDS - time.time()))
+            woken = both.send(leader, signal.SIGCONT)
+        names = applying.result()
+    person.until(lambda: all(phase in DONE for phase in person.phases()), 240, "all to end")
+    learnt, bound = (both.log(other, text, after=sent)[0] - sent for text in ("leading:", LAUNCHED))
+    with capsys.disabled():
+        print(
+            f"\n{way} of the leader: Lease taken after {taken:.2f} s, ledger built after {learnt:.2f} s, "
+            f"first instance bound after {bound:.2f} s{more}"
+        )
+    assert taken < limit
+    ended = {name: job["status"] for name, job in person.jobs().items()}
+    assert [status for status in ended.values() if status["phase"] != "TerminatedOK"] == []
+    assert runs.counted == dict.fromkeys(names, 1)
+    assert {name: len(status["attempts"]) for name, status in ended.items()} == dict.fromkeys(names, 1)
+    if way == "SIGSTOP":
+        assert both.holders.now == other
+        assert both.log(leader, "leading:", after=woken) == []
+        assert both.log(leader, LAUNCHED, after=woken) == []
+    # An instance that the old leader launched and nobody needs any more powers itself off at W.
+    person.until(lambda: not person.alive(), WINDOW_SECONDS + 90, "no instance to be alive")
+
+
+def test_a_launch_without_an_answer_does_not_hold_up_the_exit_and_serves_the_next_leader(
+    both: Replicas, person: Person, runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    person.aws("POST", "fault", {"action": "CreateFleet", "delaySeconds": 40})
+    leader, launches = both.leader(), person.calls("CreateFleet")
+    person.apply(person.manifest("patient", runs.script("true")))
+    person.until(lambda: person.calls("CreateFleet") > launches, 30, "the launch to be under way")
+    both.send(leader, signal.SIGTERM)
+    ended = both.ends(leader, 60)
+    with capsys.disabled():
+        print(f"\nSIGTERM with a CreateFleet under way: the process ended after {ended:.2f} s")
+    status = person.finished("patient")
+    assert ended < EXIT_SECONDS
+    assert (status["phase"], len(status["attempts"]), runs.counted["patient"]) == ("TerminatedOK", 1, 1)
+    assert person.calls("CreateFleet") == launches + 1
+    person.until(lambda: not person.alive(), 60, "no instance to be alive")
