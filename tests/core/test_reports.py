@@ -46,8 +46,9 @@ def outcome(job, report):
         ([NOTICE], a_finish(0, signalled=True), Outcome.INTERRUPTED),
         ([NOTICE], a_finish(7, signalled=True), Outcome.INTERRUPTED),
         ([OK, NOTICE], a_finish(143, signalled=True), Outcome.SUCCEEDED),
+        # nobody ordered it, so it was a notice whose own report was lost
+        ([], a_finish(143, signalled=True), Outcome.INTERRUPTED),
         # the signal was an order
-        ([], a_finish(143, signalled=True), Outcome.CANCELLED),
         ([STOPPING], a_finish(0, signalled=True), Outcome.CANCELLED),
         ([NOTICE, STOPPING], a_finish(143, signalled=True), Outcome.CANCELLED),
         ([STOPPING], a_finish(0), Outcome.SUCCEEDED),

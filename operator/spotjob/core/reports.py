@@ -88,8 +88,9 @@ def _outcome(job: SpotJob, attempt: Attempt, report: Report) -> Outcome:  # noqa
 def _after_our_signal(job: SpotJob, attempt: Attempt, exit_code: int) -> Outcome:
     if _called_back_ok(attempt):
         return Outcome.SUCCEEDED
-    # The signal was an order: the job is being suspended or deleted.
-    if attempt.notice_at is None or attempt.stop_by is not None or closed(job) is not None:
+    # The signal was an order: the job is being suspended or deleted. Without an order it was a notice, also when
+    # that is not known here: the notice's own report may not have reached the API.
+    if attempt.stop_by is not None or closed(job) is not None:
         return Outcome.CANCELLED
     if exit_code == 0 and job.spec.interruption.exit_zero == "Succeeded":
         return Outcome.SUCCEEDED
