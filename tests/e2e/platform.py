@@ -45,7 +45,7 @@ class Person:
 
     def apply(self, *manifests: Raw) -> None:
         listed = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
-        self.kubectl("apply", "-f", "-", text=json.dumps(listed))
+        self.kubectl("apply", "-f", "-", text=json.dumps(listed), seconds=60 + 2 * len(manifests))
 
     def apply_example(self, name: str, **replaced: str) -> None:
         text = (EXAMPLES / name).read_text()

@@ -104,7 +104,7 @@ def test_exit_0_before_the_signal_is_a_success_and_the_spare_goes_at_the_end_of_
         "ContainerSucceeded",
         ["Succeeded"],
     )
-    assert status["counts"]["interruptions"] == 0
+    assert "counts" not in status
     person.leave_no_instance(WINDOW_SECONDS + 60)
     [gone] = [i for i in person.instances() if i["id"] == spare["id"]]
     age = now() - datetime.fromisoformat(gone["launchTime"])
@@ -238,7 +238,7 @@ def test_a_result_that_the_api_never_heard_is_read_from_the_console_and_nothing_
         person.aws("POST", "reclaim", {"instanceId": instance})
         status = person.finished("unheard", seconds=90)
     assert (status["phase"], status["exitCode"], outcomes(status)) == ("TerminatedOK", 0, ["Succeeded"])
-    assert status["counts"] == {"failures": 0, "interruptions": 0, "launchErrors": 0}
+    assert "counts" not in status
 
 
 # ---- fallback -------------------------------------------------------------------------------------------------------
