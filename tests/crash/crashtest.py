@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -133,6 +134,7 @@ def _chosen(point: Point, words: Sequence[str]) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when every point was tried and nothing was found."""
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the platforms go down
     folder = Path(tempfile.mkdtemp(prefix="crashtest-"))
     session = asyncio.run(run(options, folder))
     if options.list:

@@ -67,10 +67,10 @@ def _never_reached(tried: Iterable[Result]) -> list[tuple[Kind, Moment]]:
 
 
 def _not_crashed(results: Sequence[Result]) -> list[str]:
-    """Writes that only a job with a crash behind it saw; a second crash in one life is not tried."""
-    tried = {_kind(result) for result in results if result.point is not None}
-    later = {kind for result in results if result.point is not None for kind in result.seen} - tried
-    return [f"only after a crash, and no point: {kind}" for kind in sorted(later)]
+    """Writes that no undisturbed life has: a second crash in one life is not tried."""
+    usual = {kind for result in results if result.point is None for kind in result.seen}
+    rest = {kind for result in results if result.point is not None for kind in result.seen} - usual
+    return [f"seen only after a crash, so no point: {kind}" for kind in sorted(rest)]
 
 
 def _kind(result: Result) -> Kind:
