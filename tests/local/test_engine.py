@@ -247,3 +247,15 @@ def test_without_any_engine_machines_say_that_there_is_no_container(
     assert not machines.real
     assert "NO CONTAINER" in capsys.readouterr().err
     machines.close()
+
+
+def test_a_program_runs_while_its_image_is_pulled_again(engine: Docker, registry: Registry) -> None:
+    pulls = [threading.Thread(target=pull, args=(engine, registry.image_name)) for _ in range(8)]
+    for thread in pulls:
+        thread.start()
+    names = []
+    while any(thread.is_alive() for thread in pulls) or len(names) < 10:
+        names.append(run(engine, registry, "true"))
+    for thread in pulls:
+        thread.join()
+    assert {wait(engine, name) for name in names} == {0}

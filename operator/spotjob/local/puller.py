@@ -9,6 +9,7 @@ import json
 import os
 import re
 import tarfile
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +58,7 @@ def _fetch(name: str, reference: re.Match[str], auth: str, folder: Path) -> Loca
         manifest = json.loads(_get(connection, f"{path}/manifests/{reference['tag']}", headers))
         config = json.loads(_get(connection, f"{path}/blobs/{manifest['config']['digest']}", headers))
         root = folder / manifest["config"]["digest"].partition(":")[2][:16]
-        for layer in manifest["layers"]:
-            _extract(_get(connection, f"{path}/blobs/{layer['digest']}", headers), root)
+        _unpack([_get(connection, f"{path}/blobs/{layer['digest']}", headers) for layer in manifest["layers"]], root)
     finally:
         connection.close()
     given = config.get("config", {})
@@ -85,6 +85,18 @@ def _login(auth: str) -> dict[str, str]:
     return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
 
 
-def _extract(layer: bytes, root: Path) -> None:
-    with tarfile.open(fileobj=io.BytesIO(layer), mode="r:gz") as tar:
-        tar.extractall(root, filter="data")
+def _unpack(layers: Sequence[bytes], root: Path) -> None:
+    """Whole or not at all: a program of the same image, pulled by another instance, may run already."""
+    if root.exists():
+        return
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root.parent) as made:
+        unpacked = Path(made) / "root"
+        for layer in layers:
+            with tarfile.open(fileobj=io.BytesIO(layer), mode="r:gz") as tar:
+                tar.extractall(unpacked, filter="data")
+        try:
+            unpacked.rename(root)
+        except OSError:  # somebody was faster: the folder is there, and full
+            if not root.exists():
+                raise
