@@ -25,11 +25,6 @@ FROZEN_SECONDS = 2.0 * LEASE_SECONDS
 @pytest.fixture(scope="module")
 def both(laptop: Platform) -> Iterator[Replicas]:
     with replicas(laptop) as both:
-        # Without a Docker engine, containers that start while the image is unpacked for the first time may fail (127).
-        first = Person(laptop)
-        first.apply(first.manifest("first"))
-        first.finished("first")
-        first.kubectl("delete", "spotjob", "first")
         yield both
 
 
