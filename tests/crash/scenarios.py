@@ -133,13 +133,15 @@ async def _unheard(trial: Trial) -> None:
         await trial.until(lambda now: now.status.reason is not Reason.CONTAINER_RUNNING)
     finally:
         await trial.api(up=True)
+    await trial.until(lambda now: now.finished)
+    trial.close()
 
 
 async def _drilled(trial: Trial) -> None:
     await trial.until(running)
     trial.open()
     await trial.patch({"metadata": {"annotations": {DRILL_ANNOTATION: "10"}}})
-    await trial.until_run(2)
+    await trial.until(lambda now: bool(now.current and now.current.notice_at))
     trial.close()
 
 
