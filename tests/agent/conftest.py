@@ -16,7 +16,7 @@ from spotjob.local.registry import Registry
 from tests.agent.fleet import Fleet
 from tests.agent.world import World
 
-QUICK = {"SPOTJOB_POLL_SECONDS": "0.2", "SPOTJOB_HEARTBEAT_SECONDS": "0.4", "SPOTJOB_PULL_SECONDS": "1.2"}
+QUICK = {"SPOTJOB_POLL_SECONDS": "0.2", "SPOTJOB_PULL_SECONDS": "1.2"}
 ENGINE = pytest.StashKey[str]()
 
 

@@ -39,7 +39,13 @@ class World(ThreadingHTTPServer):
         self.callbacks: list[str] = []
         """Tokens of the containers that called back."""
         self.orders: dict[str, HeartbeatAnswer] = {}
+        self.waits: dict[str, list[float]] = defaultdict(list)
+        """When each heartbeat came, on the monotonic clock."""
+        self.hang: set[str] = set()
+        """Calls that get no answer while their name is here."""
         self.reclaims: dict[str, datetime] = {}
+        self.advice: dict[str, str] = {}
+        """The text of the rebalance recommendation."""
         self.refusals: dict[str, int] = {}
         """Call name (assignment, claim, report, heartbeat) -> HTTP status that it gets instead of an answer."""
         self.pages: dict[str, int] = {}
@@ -51,6 +57,12 @@ class World(ThreadingHTTPServer):
     def close(self) -> None:
         self.shutdown()
         self.server_close()
+
+    def order(self, instance: str, order: HeartbeatAnswer) -> None:
+        """From now on; a heartbeat that is held open is answered at once, as the API does it."""
+        with self.changed:
+            self.orders[instance] = order
+            self.changed.notify_all()
 
     def imds(self, instance: str) -> str:
         return f"{self.url}/imds/{instance}"
@@ -87,9 +99,12 @@ class World(ThreadingHTTPServer):
         if path == "/v1/callback":
             self.callbacks.append(token)
             return 200, {}
-        found = re.fullmatch(r"/v1/attempts/([^/]+)/1/(report|heartbeat)", path)
+        found = re.fullmatch(r"/v1/attempts/([^/]+)/1/(report|heartbeat)(?:\?wait=(\d+))?", path)
         assert found, path
-        return self._refused(found[2]) or self._attempt(found[1], found[2], token, body)
+        if found[2] == "heartbeat":
+            self.waits[found[1]].append(time.monotonic())
+        self.changed.wait_for(lambda: found[2] not in self.hang, 60)
+        return self._refused(found[2]) or self._attempt(found[1], found[2], token, body, int(found[3] or 0))
 
     def _refused(self, call: str) -> Answer | None:
         if call in self.pages:
@@ -103,6 +118,8 @@ class World(ThreadingHTTPServer):
             return 401, ""
         if item == "meta-data/instance-id":
             return 200, instance
+        if item == "meta-data/events/recommendations/rebalance" and instance in self.advice:
+            return 200, self.advice[instance]
         if item == "meta-data/spot/instance-action" and instance in self.reclaims:
             return 200, json.dumps({"action": "terminate", "time": f"{self.reclaims[instance]:%Y-%m-%dT%H:%M:%SZ}"})
         return 404, ""
@@ -120,13 +137,14 @@ class World(ThreadingHTTPServer):
         known.append(claim)
         return 200, job.wire()
 
-    def _attempt(self, uid: str, call: str, token: str, body: Any) -> Answer:
+    def _attempt(self, uid: str, call: str, token: str, body: Any, wait: int) -> Answer:
         if token != AGENT_TOKEN:
             return 401, {"title": "wrong token"}
         if call == "report":
             self.reports[uid].append(Report.model_validate(body))
             return 200, {}
         self.heartbeats[uid].append(Heartbeat.model_validate(body))
+        self.changed.wait_for(lambda: uid in self.orders or "heartbeat" in self.refusals, wait)
         return 200, self.orders.get(uid, HeartbeatAnswer()).wire()
 
 

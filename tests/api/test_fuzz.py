@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import schemathesis
@@ -15,8 +16,7 @@ from schemathesis.checks import (
 
 from spotjob.api.app import create_app
 from spotjob.api.wiring import Services
-from spotjob.core.resources import SpotJob
-from spotjob.kube.informer import JobIndex
+from spotjob.kube.informer import Found, JobIndex
 from spotjob.kube.reviews import Access, User
 from tests.api.world import ALICE, CLUSTER_UID, KEYS, Clock, Kube, bearer, launched, of_attempt
 from tests.builders import booting, running
@@ -25,8 +25,8 @@ from tests.builders import booting, running
 class Impatient(JobIndex):
     """Holds no question open: there is nobody who could answer it."""
 
-    async def wait_for_instance(self, instance_id: str, seconds: float) -> SpotJob | None:
-        return self.for_instance(instance_id)
+    async def wait_for(self, key: str, look: Callable[[], Found | None], seconds: float) -> Found | None:
+        return look()
 
 
 class Everybody:

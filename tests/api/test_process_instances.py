@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
 from spotjob.core.reasons import Phase, Reason
+from spotjob.core.states import Drilled, Noticed, Started, Stopping
 from spotjob.local.control_plane import ControlPlane
 from tests.api.process import FROM_SECRET, Scene
 from tests.api.test_claiming import assert_problem
@@ -59,3 +61,22 @@ async def test_a_missing_secret_shows_in_the_status_until_it_is_there(
     control_plane.kubectl("create", "secret", "generic", "database", "--from-literal=password=p", "-n", scene.namespace)
     assert (await scene.claim(job)).status_code == 200
     assert (await scene.job()).status.reason is Reason.PULLING_IMAGE
+
+
+async def test_an_order_arrives_on_a_heartbeat_that_is_held_open(scene: Scene, control_plane: ControlPlane) -> None:
+    job = await scene.bound()
+    agent = bearer((await scene.claim(job)).json()["agentToken"])
+    url, held = f"/v1/attempts/{job.metadata.uid}/1/heartbeat", {"wait": 25}
+    await scene.change(Started(NOW))
+    for change, order in ((Drilled(NOW), "drill"), (Stopping(NOW, "stopped"), "stop")):
+        asking = asyncio.create_task(scene.http.post(url, params=held, json={}, headers=agent))
+        await asyncio.sleep(0.5)
+        assert not asking.done()
+        begun = time.monotonic()
+        await scene.change(change)
+        answer = await asking
+        print(f"status written -> {order} heard: {(time.monotonic() - begun) * 1000:.0f} ms")
+        assert answer.json()["order"] == order
+        assert time.monotonic() - begun < 2
+        if order == "drill":
+            await scene.change(Noticed(NOW))

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+import time
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from spotjob.local import probes
 from spotjob.local.control_plane import ControlPlane
 from tests.api.process import FROM_SECRET, Api, Scene
+from tests.api.world import bearer
 
 pytestmark = pytest.mark.cluster
 
@@ -52,6 +54,28 @@ async def test_sigterm_ends_it_at_once_although_a_question_is_held_open(api: Api
         process.terminate()
         assert (await asyncio.wait_for(asking, 8)).status_code == 204
         assert await asyncio.to_thread(process.wait, 8) == 0
+
+
+async def test_sigterm_ends_it_within_a_second_with_a_hundred_heartbeats_held_open(api: Api, scene: Scene) -> None:
+    job = await scene.bound()
+    agent = bearer((await scene.claim(job)).json()["agentToken"])
+    (port,) = probes.free_ports(1)
+    second = Api({**api.environ, "SPOTJOB_API_PORT": str(port)}, f"http://127.0.0.1:{port}", api.log)
+    process = second.start()
+    url = f"/v1/attempts/{job.metadata.uid}/1/heartbeat"
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=second.url, timeout=40, limits=limits) as http:
+        asking = [asyncio.create_task(http.post(url, params={"wait": 30}, json={}, headers=agent)) for _ in range(100)]
+        await asyncio.sleep(5)  # nothing tells from outside that all of them have arrived
+        assert not any(task.done() for task in asking)
+        begun = time.monotonic()
+        process.terminate()
+        assert await asyncio.to_thread(process.wait, 20) == 0
+        took = time.monotonic() - begun
+        answers = await asyncio.gather(*asking)
+    print(f"SIGTERM to the exit with 100 heartbeats held open: {took:.2f} s")
+    assert {answer.json()["order"] for answer in answers} == {"continue"}
+    assert took < 1
 
 
 async def test_no_token_and_no_secret_is_in_the_log(api: Api, scene: Scene, control_plane: ControlPlane) -> None:

@@ -119,6 +119,39 @@ async def test_all_waits_end_when_the_process_does() -> None:
     assert await asyncio.wait_for(asyncio.gather(*waits), 5) == [None] * 4
 
 
+async def test_nobody_waits_any_more_once_the_process_ends() -> None:
+    index = JobIndex()
+    index.stop_waits()
+    assert await asyncio.wait_for(index.wait_for_instance("i-1", 30), 5) is None
+
+
+async def test_a_change_wakes_those_who_wait_for_its_job_and_nobody_else() -> None:
+    index, looks = JobIndex(), dict.fromkeys(("night", "other"), 0)
+
+    def look(name: str) -> None:
+        looks[name] += 1
+
+    waits = [
+        asyncio.create_task(index.wait_for(f"uid-of-{name}", lambda name=name: look(name), 30))  # type: ignore[misc]
+        for name in looks
+    ]
+    for version in (1, 2, 3):
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        index.put(at(running("i-1"), version))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert looks == {"night": 4, "other": 1}
+    index.stop_waits()
+    await asyncio.gather(*waits)
+
+
+def test_of_two_versions_the_newer_one_is_found() -> None:
+    index = JobIndex()
+    index.put(at(running("i-1"), 10))
+    assert [index.newest(at(running("i-1"), version)).metadata.resource_version for version in (9, 11)] == ["10", "11"]
+
+
 # ---- list and watch ----
 
 Step = WatchEvent | Exception

@@ -5,7 +5,7 @@ Engine API over docker's socket: no shell and no process argument lies between t
 
 It may be killed at any line. What must not happen twice is on disk before it happens (`remember`), and the container's
 name is a lock that the engine keeps: the next agent finds its claim, its container and its result, and carries on.
-Loops without a bound of their own end with the kill timer, a systemd unit that is on disk before this program is.
+Loops without a bound end with the kill timer, a systemd unit that is on disk before this program is.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import hmac
 import http.client
 import json
 import os
+import queue
 import random
 import re
 import socket
@@ -23,7 +24,7 @@ import threading
 import time
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterable
 from urllib.parse import quote, urlsplit
 
 Json = dict[str, Any]
@@ -37,19 +38,18 @@ ROOT = Path(setting("SPOTJOB_ROOT", "/"))  # a simulated instance has its own
 STATE, SHARED = ROOT / "var/lib/spotjob", ROOT / "run/spotjob"
 TIMER = ROOT / "etc/systemd/system/spotjob-deadline.timer"
 BOOT_ID = ROOT / "proc/sys/kernel/random/boot_id"
-BEGUN, RESULT = STATE / "begun.json", STATE / "result.json"
-SIGNALLED = ROOT / "run/spotjob-signalled.json"  # in memory: it counts in one boot only, and the disk may be full
+BEGUN, RESULT, INTERRUPTION = STATE / "begun.json", STATE / "result.json", SHARED / "interruption.json"
+# In memory: they count in one boot only, and the disk may be full.
+SIGNALLED, DRILL = ROOT / "run/spotjob-signalled.json", ROOT / "run/spotjob-drill.json"
 IMDS = setting("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254").rstrip("/") + "/latest/"
 API = setting("SPOTJOB_API_URL").rstrip("/")
 LAUNCH_TOKEN = setting("SPOTJOB_LAUNCH_TOKEN")
 DOCKER = setting("SPOTJOB_DOCKER_SOCKET", "/var/run/docker.sock")
 WINDOW_SECONDS = float(setting("SPOTJOB_WINDOW_SECONDS", "300"))  # an instance that nobody binds goes
 POLL_SECONDS = float(setting("SPOTJOB_POLL_SECONDS", "5"))  # AWS asks for every 5 s
-HEARTBEAT_SECONDS = float(setting("SPOTJOB_HEARTBEAT_SECONDS", "30"))
-PULL_SECONDS = float(setting("SPOTJOB_PULL_SECONDS", "30"))  # no pull is begun again later than this
+PULL_SECONDS = float(setting("SPOTJOB_PULL_SECONDS", "30"))  # half of it passes between three tries to pull
 REPORT_SECONDS = float(setting("SPOTJOB_REPORT_SECONDS", "600"))
-STARTED_SECONDS, LOG_TAIL_BYTES, MESSAGE_CHARS, NEVER = 2.0, 2048, 1024, float("inf")
-INSIDE = "/run/spotjob"  # where the container sees SHARED
+STARTED_SECONDS, HOLD_SECONDS, LOG_TAIL_BYTES, MESSAGE_CHARS, NEVER = 2.0, 20, 2048, 1024, float("inf")
 # What a broken connection or a cut answer raises: IncompleteRead and BadStatusLine are no OSErrors.
 BROKEN = (OSError, ValueError, http.client.HTTPException)
 FINAL = (400, 401, 403, 409, 410, 413, 422)  # asking again would not change these answers
@@ -77,7 +77,7 @@ def blank(text: str) -> str:
 
 
 def log(message: str) -> None:
-    print(f"spotjob-agent: {blank(message)}", flush=True)
+    print(f"spotjob-agent: {blank(message)}\n", end="", flush=True)  # in one piece: two threads log
 
 
 def tolerate(what: str, action: Callable[[], Any]) -> Any:
@@ -93,6 +93,19 @@ def epoch(text: str) -> float:
     """RFC 3339 in UTC to epoch seconds; 3.9's fromisoformat knows neither Z nor nanoseconds."""
     whole, _, fraction = re.sub(r"Z$|\+00:00$", "", text).partition(".")
     return datetime.fromisoformat(whole + "+00:00").timestamp() + float(f"0.{fraction or 0}")
+
+
+def stamp(seconds: float) -> str:
+    """Epoch seconds to RFC 3339 as EC2 writes it."""
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat().replace("+00:00", "Z")
+
+
+def time_in(document: str, field: str) -> float:
+    """The epoch second that EC2 names in a JSON object; now, if it cannot be read."""
+    try:
+        return epoch(json.loads(document)[field])
+    except (ValueError, LookupError, TypeError):
+        return time.time()
 
 
 def write(path: Path, text: str, mode: int = 0o600) -> None:
@@ -118,8 +131,9 @@ def remember(path: Path, make: Callable[[], Json]) -> Any:
 
 def ask(what: str, action: Callable[[], Any], until: float) -> Any:
     """Call `action` until it gives something, at least once and until the epoch second `until`. Raises Over."""
-    pause = 1.0
+    pause = 1.0  # from one call's beginning to the next: one that the API has held open is repeated at once
     while True:
+        begun = time.monotonic()
         try:
             answer = action()
             if answer is not None:
@@ -130,7 +144,8 @@ def ask(what: str, action: Callable[[], Any], until: float) -> Any:
             pause = min(pause * 1.7, 10.0)
         if time.time() + pause > until:
             raise Over(f"no answer in time: {what}")
-        time.sleep(pause * random.uniform(0.75, 1.25))  # noqa: S311 -- so that a hundred do not ask at once
+        jitter = random.uniform(0.75, 1.25)  # noqa: S311 -- so that a hundred do not ask at once
+        time.sleep(max(0.0, begun + pause * jitter - time.monotonic()))
 
 
 def exchange(base: str, method: str, path: str, headers: Json, body: Any, timeout: Any) -> tuple[int, bytes]:
@@ -152,17 +167,11 @@ def exchange(base: str, method: str, path: str, headers: Json, body: Any, timeou
         connection.close()
 
 
-_session = {"X-aws-ec2-metadata-token": ""}  # IMDSv2's; renewed when it is refused
-
-
 def metadata(path: str) -> str | None:
-    """The text at `path` of the instance metadata, or None when there is none (404). Raises BROKEN."""
-    for _ in range(2):
-        status, text = exchange(IMDS, "GET", f"meta-data/{path}", _session, None, 2)
-        if status != 401:
-            break
-        _, token = exchange(IMDS, "PUT", "api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "21600"}, None, 2)
-        _session["X-aws-ec2-metadata-token"] = token.decode()
+    """The text at `path` of the instance metadata (IMDSv2), or None when there is none (404). Raises BROKEN."""
+    _, token = exchange(IMDS, "PUT", "api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "60"}, None, 2)
+    session = {"X-aws-ec2-metadata-token": token.decode()}
+    status, text = exchange(IMDS, "GET", f"meta-data/{path}", session, None, 2)
     if status not in (200, 404):
         raise ConnectionError(f"the metadata service answered {status} to {path}")
     return text.decode() if status == 200 else None
@@ -185,10 +194,7 @@ def post(job: Json, what: str, body: Json, timeout: float = 10) -> Any:
 
 
 def engine(method: str, path: str, body: Any = None, timeout: float | None = 60, auth: str = "") -> bytes:
-    """One Engine API call; what a GET does not find is b"". Without a version in its path every daemon takes it.
-
-    Raises EngineError, or BROKEN when the daemon does not answer: then nothing is known about the container.
-    """
+    """One Engine API call; what a GET does not find is b"". Raises EngineError; BROKEN: nothing is known then."""
     headers = {"Content-Type": "application/json", "X-Registry-Auth": auth}
     status, text = exchange(DOCKER, method, path, headers, body, timeout)
     if method == "GET" and status in (400, 404):  # 400: no such thing can be, such as an image reference with blanks
@@ -210,19 +216,14 @@ def registry_auth(image: str, logins: dict[str, dict[str, str]]) -> str:
     return base64.urlsafe_b64encode(json.dumps(logins.get(host if named else "docker.io", {})).encode()).decode()
 
 
-def pull(image: str, auth: str) -> str:
-    """Pull once; "" or what went wrong. The engine answers 200 at first and tells of errors at the end."""
-    try:
-        stream = engine("POST", f"/images/create?fromImage={quote(with_tag(image), safe='')}", None, 1800, auth)
-        events = [json.loads(line) for line in stream.splitlines() if line.strip()]
-    except (*BROKEN, EngineError) as error:
-        return str(error.args[-1]) if isinstance(error, EngineError) else repr(error)
-    return next((str(event["error"]) for event in events if "error" in event), "")
+def patiently(action: Callable[[], Any]) -> Any:
+    """Repeat while the daemon does not answer: it is starting, or being restarted."""
+    return ask("docker", lambda: (action(),), NEVER)[0]
 
 
 def container_spec(job: Json, instance: str, boot: str) -> Json:
     """The body of POST /containers/create. Zero and null mean: no limit, the engine's or the image's own."""
-    env = {**job.get("env", {}), "SPOTJOB_INTERRUPTION_FILE": f"{INSIDE}/interruption.json"}
+    env = {**job.get("env", {}), "SPOTJOB_INTERRUPTION_FILE": "/run/spotjob/interruption.json"}
     labels = {"instance": instance, "uid": job["uid"], "attempt": str(job["attempt"]), "boot": boot}
     extra = json.loads(setting("SPOTJOB_CONTAINER_LABELS", "{}"))
     limits = {name: job.get("limits", {}).get(name) or 0 for name in ("nanoCpus", "memoryBytes", "gpus")}
@@ -235,7 +236,7 @@ def container_spec(job: Json, instance: str, boot: str) -> Json:
         "HostConfig": {
             "Init": True,  # a program that is PID 1 itself and has no handler would ignore SIGTERM
             "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
-            "Mounts": [{"Type": "bind", "Source": str(SHARED), "Target": INSIDE, "ReadOnly": True}],
+            "Mounts": [{"Type": "bind", "Source": str(SHARED), "Target": "/run/spotjob", "ReadOnly": True}],
             "NetworkMode": setting("SPOTJOB_CONTAINER_NETWORK", "default"),
             # The engine refuses more CPUs than the host has.
             "NanoCpus": min(limits["nanoCpus"], (os.cpu_count() or 1) * 1_000_000_000),
@@ -256,9 +257,8 @@ def ending(container: Json | None, boot: str) -> Json:
     # Who ended it, its program or the host's shutdown? And 255 is all that an engine knows after a crash.
     if container["Config"]["Labels"].get("spotjob.boot") != boot:
         return {"finishedAs": "HostRebooted", "startedAt": state["StartedAt"]}
-    code, message = state["ExitCode"], state.get("Error") or ""
-    out_of_memory = code == 137 and bool(state.get("OOMKilled"))  # the flag alone may be about a child process
-    facts = {"exitCode": code, "outOfMemory": out_of_memory, "message": message}
+    out_of_memory = state["ExitCode"] == 137 and bool(state.get("OOMKilled"))  # it alone may be about a child process
+    facts = {"exitCode": state["ExitCode"], "outOfMemory": out_of_memory, "message": state.get("Error") or ""}
     return {"finishedAs": "Exited", "startedAt": state["StartedAt"], "at": state["FinishedAt"], **facts}
 
 
@@ -272,38 +272,69 @@ def log_tail(stream: bytes) -> str:
     return blank(payload.decode("utf-8", "replace")).encode()[-LOG_TAIL_BYTES:].decode("utf-8", "ignore")
 
 
+def deliver(job: Json, reports: Iterable[Json], until: float) -> None:
+    """In their order, each until the API has it or refuses it for good."""
+    for report in reports:
+        try:
+            ask("report", lambda: (post(job, "report", report),), until)  # noqa: B023 -- called before the next one
+        except Over as error:
+            log(f"{error}")
+
+
+def notice() -> Json:
+    """The report of the notice in INTERRUPTION."""
+    return {"kind": "notice", "at": stamp(time_in(INTERRUPTION.read_text(), "time"))}
+
+
 class Life:
-    """Runs the claimed attempt's container, or finds the one that an earlier agent left."""
+    """Runs the claimed attempt's container, or finds the one that an earlier agent left.
+
+    What may take long has threads. The main one looks at the metadata, obeys, and alone sends signals.
+    """
 
     def __init__(self, instance: str, job: Json) -> None:
         self._instance, self._job = instance, job
         self._orders: Json = {"signal": "SIGTERM", "secondsBefore": 15, **job.get("interruption", {})}
         self._path = f"/containers/spotjob-{instance}"
         self._boot = BOOT_ID.read_text().strip()
-        self._unsent: list[Json] = []
-        self._noticed = self._stopping = False
-        self._look_at, self._send_at, self._beat_at = 0.0, 0.0, time.monotonic() + HEARTBEAT_SECONDS
-        self._signal_at = self._kill_at = NEVER  # all on the monotonic clock, which nobody can set back
+        self._heard: Any = queue.SimpleQueue()
+        self._unsent: Any = queue.SimpleQueue()
+        self._advised, self._wanted = False, True
+        self._look_at, self._reclaim_at = 0.0, NEVER  # on the monotonic clock, which nobody can set back; epoch seconds
+        self._signals: dict[str, float] = {}  # when each is due, on the monotonic clock; NEVER once it was sent
 
     def live(self) -> Json:
         """Until the container has ended; returns the final report. Raises Over."""
         SHARED.mkdir(parents=True, exist_ok=True)
-        container = self._inspect(self._path)
-        if container is None and not BEGUN.exists():
-            if failure := self._make():
-                return self._report(failure)
-            container = self._inspect(self._path)
-        if container and container["State"]["Status"] == "created" and not container["State"]["ExitCode"]:
-            self._start()
-        container = self._watch()
-        logs = tolerate("logs", lambda: engine("GET", f"{self._path}/logs?stdout=1&stderr=1&tail=200"))
-        return self._report({**ending(container, self._boot), "logTail": log_tail(logs or b"")})
+        if DRILL.exists():  # of an earlier agent; once its notice is reported the API does not repeat the order
+            self._heard.put({"order": "drill"})
+        facts: list[Json] = []
+        speak = (deliver, self._job, iter(self._unsent.get, None), NEVER)
+        for work, *args in (speak, (ask, "heartbeat", self._hear, NEVER), (lambda: facts.append(self._run()),)):
+            thread = threading.Thread(target=work, args=args, daemon=True)
+            thread.start()
+        while thread.is_alive():  # the last one
+            thread.join(self._duties())
+        return self._report(facts[0])
 
     def _report(self, facts: Json) -> Json:
-        report = {"kind": "finished", "at": f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%S.%fZ}", **facts}
+        report = {"kind": "finished", "at": stamp(time.time()), **facts}
         signalled_at = json.loads(SIGNALLED.read_text())["at"] if SIGNALLED.exists() else NEVER
-        message = blank(facts.get("message", ""))[:MESSAGE_CHARS]
+        message = blank(report.get("message", ""))[:MESSAGE_CHARS]
         return {**report, "signalled": epoch(report["at"]) >= signalled_at, "message": message}
+
+    def _run(self) -> Json:
+        """Returns the part of the final report that is known of the container."""
+        if self._inspect(self._path) is None and not BEGUN.exists() and (failure := self._make()):
+            return failure
+        container = self._inspect(self._path)
+        if container and container["State"]["Status"] == "created" and not container["State"]["ExitCode"]:
+            remember(BEGUN, dict)  # from here on a container that is missing has run: it is never made again
+            if self._wanted:
+                tolerate("start", lambda: patiently(lambda: engine("POST", f"{self._path}/start")))  # inspect decides
+        container = self._watch()
+        logs = tolerate("logs", lambda: engine("GET", f"{self._path}/logs?stdout=1&stderr=1&tail=200"))
+        return {**ending(container, self._boot), "logTail": log_tail(logs or b"")}
 
     def _make(self) -> Json | None:
         """Image and container; None, or the report's words for why not."""
@@ -312,143 +343,108 @@ class Life:
             return failure
         spec = container_spec(self._job, self._instance, self._boot)
         try:
-            self._patiently(lambda: engine("POST", f"/containers/create?name=spotjob-{self._instance}", spec))
+            patiently(lambda: engine("POST", f"/containers/create?name=spotjob-{self._instance}", spec))
         except EngineError as error:
             if error.args[0] != 409:  # 409: the name is taken, by the container of an earlier agent
                 return {"finishedAs": "StartFailed", "message": error.args[1]}
         return None
 
     def _pull(self) -> Json | None:
-        image, answers, until = self._job["image"], [""], time.monotonic() + PULL_SECONDS
-        auth = registry_auth(image, self._job.get("registryAuth", {}))
-        for pause in (PULL_SECONDS / 6, PULL_SECONDS / 3, NEVER):
-            self._attend(in_background(lambda: answers.append(pull(image, auth))))
-            if not answers[-1]:
+        """The engine answers 200 at first and tells of errors at the end."""
+        image, auth = self._job["image"], registry_auth(self._job["image"], self._job.get("registryAuth", {}))
+        for pause in (0.0, PULL_SECONDS / 6, PULL_SECONDS / 3):
+            time.sleep(pause)
+            try:
+                stream = engine("POST", f"/images/create?fromImage={quote(with_tag(image), safe='')}", None, 1800, auth)
+                said = [event["error"] for event in map(json.loads, stream.splitlines()) if "error" in event]
+            except (*BROKEN, EngineError) as error:
+                said = [error.args[-1] if isinstance(error, EngineError) else repr(error)]
+            if not said:
                 return None
-            log(f"pull: {answers[-1]}")
-            if HOPELESS.search(answers[-1]):
-                return {"finishedAs": "ImagePullFailed", "message": answers[-1]}
-            if time.monotonic() + pause > until:
-                break
-            self._attend(in_background(time.sleep, pause))
-        return {"finishedAs": "RegistryUnavailable", "message": answers[-1]}
-
-    def _start(self) -> None:
-        """From here on a container that is missing has run: it is never made again."""
-        self._duties()
-        remember(BEGUN, dict)
-        tolerate("start", lambda: self._patiently(lambda: engine("POST", f"{self._path}/start")))  # inspect decides
+            log(f"pull: {said[0]}")
+            if HOPELESS.search(said[0]):
+                return {"finishedAs": "ImagePullFailed", "message": said[0]}
+        return {"finishedAs": "RegistryUnavailable", "message": said[0]}
 
     def _watch(self) -> Any:
         """The inspect document of the container that has ended, None if it was removed."""
-        told = False
         while True:
             container = self._inspect(self._path)
             if container is None or container["State"]["Status"] in ("created", "exited", "dead"):
                 return container
-            ended = in_background(self._wait)
-            if not told and not self._attend(ended, STARTED_SECONDS):
-                told = True
-                self._unsent.append({"kind": "started", "at": container["State"]["StartedAt"]})
-            self._attend(ended)
-
-    def _wait(self) -> None:
-        """Until the engine says that the container has ended, or falls silent: inspect tells which."""
-        if tolerate("wait", lambda: engine("POST", f"{self._path}/wait", timeout=None)) is None:
-            time.sleep(1)
+            started = {"kind": "started", "at": container["State"]["StartedAt"]}
+            telling = threading.Timer(STARTED_SECONDS, self._unsent.put, [started])
+            telling.start()
+            if tolerate("wait", lambda: engine("POST", f"{self._path}/wait", timeout=None)) is None:
+                time.sleep(1)
+            telling.cancel()
 
     def _inspect(self, path: str) -> Any:
         """The engine's document about a container or an image, None if there is no such thing."""
-        return json.loads(self._patiently(lambda: engine("GET", f"{path}/json")) or "null")
+        return json.loads(patiently(lambda: engine("GET", f"{path}/json")) or "null")
 
-    def _patiently(self, action: Callable[[], Any]) -> Any:
-        """Repeat while the daemon does not answer: it is starting, or being restarted."""
-        while True:
-            try:
-                return action()
-            except BROKEN as error:
-                log(f"docker: {error!r}")
-                self._attend(in_background(time.sleep, 1))
+    def _hear(self) -> Any:
+        """One heartbeat, whose answer the API holds back until there is an order, or a while. After `stop` no more."""
+        body = {"container": "running" if BEGUN.exists() else "pulling"}
+        try:
+            order = post(self._job, f"heartbeat?wait={HOLD_SECONDS}", body, HOLD_SECONDS + 10)
+            self._heard.put({"order": order["order"], **order})
+        except (Over, LookupError, TypeError) as error:
+            raise ConnectionError(f"{error!r}") from error
+        return order if order["order"] == "stop" else None
 
-    def _attend(self, work: threading.Thread, seconds: float = NEVER) -> bool:
-        """Do what is due until `work` has ended (True), or for `seconds` (False). Raises Over."""
-        end = time.monotonic() + seconds
-        while work.is_alive() and time.monotonic() < end:
-            send_at = self._send_at if self._unsent else NEVER
-            due = min(self._look_at, self._beat_at, send_at, self._signal_at, self._kill_at, end)
-            work.join(max(0.0, min(due - time.monotonic(), 5.0)))
-            if work.is_alive():
-                self._duties()
-        return not work.is_alive()
-
-    def _duties(self) -> None:
+    def _duties(self) -> float:
+        """Do what is due; returns the seconds until the next duty, or less: so soon an order is obeyed. Raises Over."""
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + POLL_SECONDS
             tolerate("metadata", self._look)
-        if time.monotonic() >= self._signal_at:
-            self._signal_at = NEVER if self._signal(self._orders["signal"]) else time.monotonic() + 1
-        if time.monotonic() >= self._kill_at:
-            self._kill_at = NEVER if self._signal("SIGKILL") else time.monotonic() + 1
-        if self._unsent and time.monotonic() >= self._send_at:
-            self._send_at = time.monotonic() + POLL_SECONDS
-            while self._unsent and self._tell("report", self._unsent[0]) is not None:
-                self._unsent.pop(0)
-        if time.monotonic() >= self._beat_at:
-            self._beat_at = time.monotonic() + HEARTBEAT_SECONDS
-            self._heartbeat()
+        while not self._heard.empty():
+            tolerate("order", lambda: self._obey(self._heard.get()))
+        for name in [name for name, due in self._signals.items() if time.monotonic() >= due]:
+            self._signals[name] = NEVER if self._signal(name) else time.monotonic() + 1
+        return min(self._look_at, *self._signals.values(), time.monotonic() + 0.5) - time.monotonic()
 
     def _look(self) -> None:
         """Does EC2 want the instance back? A metadata service that cannot be reached is not a notice."""
-        advice = metadata("events/recommendations/rebalance")
-        if advice is not None and not (SHARED / "rebalance.json").exists():
-            log("EC2 recommends to leave this instance")
+        if (document := metadata("spot/instance-action")) is not None:
+            self._expect(document)
+        if not self._advised and (advice := metadata("events/recommendations/rebalance")) is not None:
             write(SHARED / "rebalance.json", advice, 0o644)
-        notice = None if self._noticed else metadata("spot/instance-action")
-        if notice is not None:
-            when = json.loads(notice).get("time", "")
-            left = epoch(when) - time.time() - self._orders["secondsBefore"]
-            self._signal_at = min(self._signal_at, time.monotonic() + left)
-            write(SHARED / "interruption.json", notice, 0o644)
-            self._unsent.append({"kind": "notice", "at": when})
-            self._send_at, self._noticed = 0.0, True
+            self._unsent.put({"kind": "rebalance", "at": stamp(time_in(advice, "noticeTime"))})
+            self._advised = True
+
+    def _expect(self, document: str) -> None:
+        """EC2, or a drill, takes the instance back. Of two notices the earlier time counts."""
+        at = time_in(document, "time")
+        if at < self._reclaim_at:
+            self._plan(self._orders["signal"], at - time.time() - self._orders["secondsBefore"])
+            write(INTERRUPTION, document, 0o644)
+            self._unsent.put(notice())
+            self._reclaim_at = at
+
+    def _obey(self, order: Json) -> None:
+        """May be called again: the API repeats an order, also to an agent that was started again."""
+        if order["order"] == "stop":
+            self._plan(self._orders["signal"], 0)
+            self._plan("SIGKILL", order["graceSeconds"])
+        if order["order"] == "drill":
+            at = remember(DRILL, lambda: {"action": "terminate", "time": order["reclaimAt"]})["time"]
+            self._plan("SIGKILL", epoch(at) - time.time())  # as EC2 would
+            self._expect(DRILL.read_text())
+
+    def _plan(self, signal: str, seconds: float) -> None:
+        """Have it sent in so many seconds, unless it is due earlier or was sent before."""
+        if self._signals.get(signal) != NEVER:
+            self._signals[signal] = min(self._signals.get(signal, NEVER), time.monotonic() + seconds)
 
     def _signal(self, name: str) -> bool:
         """Noted on disk first, since an exit after it proves less than one before it. False: try again."""
+        self._wanted = False  # from here on no container is started
         if not BEGUN.exists():
             raise Over("told to stop before the container began")
         remember(SIGNALLED, lambda: {"at": time.time()})
         log(f"sending {name}")
         return tolerate(name, lambda: engine("POST", f"{self._path}/kill?signal={name}", timeout=5)) is not None
-
-    def _heartbeat(self) -> None:
-        answer = self._tell("heartbeat", {"container": "running" if BEGUN.exists() else "pulling"}) or {}
-        if answer.get("order") == "stop" and not self._stopping:
-            self._stopping, self._signal_at = True, time.monotonic()
-            self._kill_at = time.monotonic() + float(answer.get("graceSeconds", 10))
-
-    def _tell(self, what: str, body: Json) -> Any:
-        """The answer; {} when it is a final no, None when the API is away. Never so patient that a signal is late."""
-        timeout = min(5.0, max(0.2, self._signal_at - time.monotonic()))
-        try:
-            return tolerate(what, lambda: post(self._job, what, body, timeout) or {})
-        except Over as error:
-            log(f"{error}")
-            return {}
-
-
-def in_background(work: Callable[..., Any], *args: Any) -> threading.Thread:
-    thread = threading.Thread(target=work, args=args, daemon=True)
-    thread.start()
-    return thread
-
-
-def claim(instance: str, pair: Json, nonce: str) -> Json:
-    """The job, with its secrets: they lie in a file for root only, as the engine's own copy of them does."""
-    body = {"uid": pair["uid"], "attempt": pair["attempt"], "nonce": nonce}
-    job: Json = api("POST", f"/v1/instances/{instance}/claim", LAUNCH_TOKEN, body)
-    if (job["uid"], job["attempt"]) != (pair["uid"], pair["attempt"]):
-        raise Over("the API answered with another attempt than the claimed one")
-    return job
 
 
 def move_kill_timer(power_off_at: str) -> None:
@@ -462,10 +458,11 @@ def move_kill_timer(power_off_at: str) -> None:
 
 def announce(instance: str, job: Json, report: Json) -> Json:
     """The result on the serial console, in case that the API cannot be reached. Never the log."""
-    words = [instance, job["uid"], str(job["attempt"]), str(report.get("exitCode", "-"))]
-    proof = hmac.new(job["agentToken"].encode(), " ".join(words).encode(), "sha256").hexdigest()
+    ended = [report["finishedAs"], str(report.get("exitCode", "-")), "signalled" if report["signalled"] else "free"]
+    words = " ".join([instance, job["uid"], str(job["attempt"]), *ended])
+    proof = hmac.new(job["agentToken"].encode(), words.encode(), "sha256").hexdigest()
     console = Path(setting("SPOTJOB_CONSOLE", "/dev/console"))
-    tolerate("console", lambda: console.open("a").write(" ".join(["SPOTJOB-RESULT", *words, proof]) + "\n"))
+    tolerate("console", lambda: console.open("a").write(f"SPOTJOB-RESULT {words} {proof}\n"))
     return report
 
 
@@ -477,13 +474,16 @@ def serve() -> None:
     instance = ask("metadata", lambda: metadata("instance-id"), until)
     path = f"/v1/instances/{instance}/assignment"  # the API may hold the answer back for a while
     pair = remember(STATE / "pair.json", lambda: ask(path, lambda: api("GET", path, LAUNCH_TOKEN, timeout=40), until))
-    job = remember(STATE / "claim.json", lambda: ask("claim", lambda: claim(instance, pair, first["nonce"]), until))
+    claim = {"uid": pair["uid"], "attempt": pair["attempt"], "nonce": first["nonce"]}
+    path = f"/v1/instances/{instance}/claim"  # the job comes with its secrets: its file is for root only
+    job = remember(STATE / "claim.json", lambda: ask(path, lambda: api("POST", path, LAUNCH_TOKEN, claim), until))
     _secrets.extend([job["agentToken"], job.get("env", {}).get("SPOTJOB_CALLBACK_TOKEN", ""), *job.get("mask", [])])
     _secrets.extend(login["password"] for login in job.get("registryAuth", {}).values())
     move_kill_timer(job["powerOffAt"])
     report = json.loads(RESULT.read_text()) if RESULT.exists() else announce(instance, job, Life(instance, job).live())
     tolerate("result", lambda: write(RESULT, json.dumps(report)))  # the container may have filled the disk
-    ask("result", lambda: (post(job, "report", report),), time.time() + REPORT_SECONDS)
+    # Without the notice the API would not know why the container was signalled.
+    deliver(job, [notice(), report] if INTERRUPTION.exists() else [report], time.time() + REPORT_SECONDS)
 
 
 def main() -> None:

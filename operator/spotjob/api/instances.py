@@ -8,10 +8,11 @@ from fastapi import APIRouter, Path, Query, Response
 
 from spotjob.api.auth import Agent, Container, Launched
 from spotjob.api.handing import Handing
+from spotjob.api.orders import order_for
 from spotjob.api.problems import Refusal, Responses, documented
 from spotjob.api.wiring import Given, Services
-from spotjob.api.writing import Decide, write
-from spotjob.core.claims import assignment_for, heard, holds, orders_for
+from spotjob.api.writing import write
+from spotjob.core.claims import assignment_for, holds
 from spotjob.core.contract import (
     Assignment,
     Callback,
@@ -83,28 +84,14 @@ async def report(said: Report, given: Given, claims: Agent) -> dict[str, str]:
 
 
 @router.post("/attempts/{uid}/{number}/heartbeat", responses=documented(400, *_PROBLEMS))
-async def heartbeat(_: Heartbeat, given: Given, claims: Agent) -> HeartbeatAnswer:
-    """Brings orders. Answered from the index, so it costs the API server nothing, unless the host is in doubt."""
-    job = given.index.get(claims.uid)
-    if job is None or not _current(job, claims):
-        job = await _read(given, claims)  # the index may be late
-    if heard(job, given.clock.now()) is not None:
-        await write(given, claims.namespace, claims.name, _heard(given, claims))
-    return orders_for(job, claims.uid, claims.attempt, claims.instance)
-
-
-def _heard(given: Services, claims: Claims) -> Decide:
-    async def decide(job: SpotJob) -> Change | None:
-        return heard(job, given.clock.now()) if _current(job, claims) else None
-
-    return decide
-
-
-async def _read(given: Services, claims: Claims) -> SpotJob | None:
-    try:
-        return await given.kube.get_job(claims.namespace, claims.name)
-    except NotFound:
-        return None
+async def heartbeat(
+    _: Heartbeat,
+    given: Given,
+    claims: Agent,
+    wait: Annotated[float, Query(ge=0, le=LONGEST_WAIT_SECONDS)] = 0,
+) -> HeartbeatAnswer:
+    """Brings orders. Held open up to `wait` seconds while there is none; answered at once when there is."""
+    return await order_for(given, claims, wait)
 
 
 @router.post("/callback", responses=documented(400, *_PROBLEMS))

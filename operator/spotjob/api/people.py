@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Header, Query
 from fastapi.responses import JSONResponse
@@ -190,7 +191,7 @@ async def _the_first_one(given: Services, manifest: Mapping[str, Any]) -> JSONRe
 
 def _job(status: int, job: Mapping[str, Any]) -> JSONResponse:
     metadata = job["metadata"]
-    location = f"/v1/namespaces/{metadata['namespace']}/jobs/{metadata['name']}"
+    location = f"/v1/namespaces/{metadata['namespace']}/jobs/{quote(metadata['name'])}"
     return JSONResponse(job, status, headers={"Location": location})
 
 

@@ -17,7 +17,10 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import re
+import tokenize
+from itertools import pairwise
 
 MAX_BYTES = 16_384
 """EC2's limit, before the base64 of the launch template."""
@@ -133,8 +136,22 @@ def _certificates(bundle: str) -> str:
 
 def _packed(source: str) -> str:
     """gzip with no date in it, as base64 in lines."""
-    text = base64.b64encode(gzip.compress(source.encode(), 9, mtime=0)).decode()
+    text = base64.b64encode(gzip.compress(_bare(source).encode(), 9, mtime=0)).decode()
     return "\n".join(text[at : at + 160] for at in range(0, len(text), 160))
+
+
+def _bare(source: str) -> str:
+    """The same program without comments and docstrings. Each statement keeps its line, as tracebacks name it."""
+    lines = source.splitlines()
+    first, *others = tokenize.generate_tokens(io.StringIO(source).readline)
+    docstrings = [first, *(token for before, token in pairwise((first, *others)) if before.type == tokenize.INDENT)]
+    for token in reversed((first, *others)):
+        (row, column), (last, _) = token.start, token.end
+        if token.type == tokenize.COMMENT:
+            lines[row - 1] = lines[row - 1][:column].rstrip()
+        elif token.type == tokenize.STRING and token in docstrings:
+            lines[row - 1 : last] = [lines[row - 1][:column] + '""', *[""] * (last - row)]
+    return "\n".join(lines) + "\n"
 
 
 def _fitting(text: str, certificates: int) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Protocol, TypeVar
 
 from spotjob.core.ports import KubeError, Unanswered
 from spotjob.core.resources import SpotJob
@@ -19,6 +19,8 @@ from spotjob.kube.transport import pause
 
 log = logging.getLogger(__name__)
 
+Found = TypeVar("Found")
+
 
 class JobIndex:
     """The newest known version of every SpotJob by uid, and which jobs name an instance in a live attempt."""
@@ -27,6 +29,8 @@ class JobIndex:
         self._jobs: dict[str, SpotJob] = {}
         self._by_instance: dict[str, set[str]] = {}
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+        """Who waits, by the uid of a job or the id of an instance. A job's event wakes those of its keys only."""
+        self._ending = False
         self.synced = asyncio.Event()
         """Set once the first full listing is in."""
 
@@ -40,20 +44,31 @@ class JobIndex:
 
     async def wait_for_instance(self, instance_id: str, seconds: float) -> SpotJob | None:
         """As for_instance, but wait up to `seconds` for one to appear."""
-        if (job := self.for_instance(instance_id)) is not None or seconds <= 0:
-            return job
-        appeared: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(instance_id, set()).add(appeared)
-        try:
-            await asyncio.wait((appeared,), timeout=seconds)
-        finally:
-            self._stop_waiting(instance_id, appeared)
-        return self.for_instance(instance_id)
+        return await self.wait_for(instance_id, lambda: self.for_instance(instance_id), seconds)
+
+    async def wait_for(self, key: str, look: Callable[[], Found | None], seconds: float) -> Found | None:
+        """What `look` finds, now or after a change of `key` (a job's uid or an instance's id) within `seconds`."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while (found := look()) is None and not self._ending and (left := deadline - loop.time()) > 0:
+            changed: asyncio.Future[None] = loop.create_future()
+            self._waiting.setdefault(key, set()).add(changed)
+            try:
+                await asyncio.wait((changed,), timeout=left)
+            finally:
+                self._stop_waiting(key, changed)
+        return found
+
+    def newest(self, job: SpotJob) -> SpotJob:
+        """This version, or the one that is known here if that is newer."""
+        known = self._jobs.get(job.metadata.uid)
+        return job if known is None or _revision(known) < _revision(job) else known
 
     def stop_waits(self) -> None:
-        """Let every wait_for_instance return now: the process is about to end."""
-        for instance_id in list(self._waiting):
-            self._wake(instance_id)
+        """Let every wait return now, and nobody wait any more: the process is about to end."""
+        self._ending = True
+        for key in list(self._waiting):
+            self._wake(key)
 
     def put(self, job: SpotJob) -> None:
         """Keep this version unless a newer one of the same object is known: a late event never undoes an own write."""
@@ -65,6 +80,7 @@ class JobIndex:
         if (attempt := job.running) is not None:
             self._by_instance.setdefault(attempt.instance_id, set()).add(job.metadata.uid)
             self._wake(attempt.instance_id)
+        self._wake(job.metadata.uid)
 
     def refresh(self, job: SpotJob) -> None:
         """The answer to an own write. An object that is not known here may be deleted already: the watch will tell."""
@@ -74,6 +90,7 @@ class JobIndex:
     def drop(self, uid: str) -> None:
         """The object is gone."""
         self._unlink(self._jobs.pop(uid, None))
+        self._wake(uid)
 
     def forget(self) -> None:
         """Drop everything: no version of before can be compared with those that come."""
@@ -97,16 +114,16 @@ class JobIndex:
         if not named:
             del self._by_instance[attempt.instance_id]
 
-    def _wake(self, instance_id: str) -> None:
-        for future in self._waiting.get(instance_id, ()):
+    def _wake(self, key: str) -> None:
+        for future in self._waiting.get(key, ()):
             if not future.done():
                 future.set_result(None)
 
-    def _stop_waiting(self, instance_id: str, future: asyncio.Future[None]) -> None:
-        waiting = self._waiting[instance_id]
+    def _stop_waiting(self, key: str, future: asyncio.Future[None]) -> None:
+        waiting = self._waiting[key]
         waiting.discard(future)
         if not waiting:
-            del self._waiting[instance_id]
+            del self._waiting[key]
 
 
 def _revision(job: SpotJob) -> int:
