@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from spotjob.local import catalogue, ec2_wire
 from spotjob.local.ec2 import ApiError, Simulator
 from tests.contract.ec2_clients import in_process
-from tests.local.ec2.builders import a_fleet, a_simulator, a_template, later, launch
+from tests.local.ec2.builders import START, a_fleet, a_simulator, a_template, later, launch
 
 
 @pytest.fixture(name="ec2")
@@ -87,8 +87,10 @@ def test_a_fleet_s_answer_reaches_boto3_unchanged(ec2: Simulator, boto: Any) -> 
 
 def test_the_console_is_base64_on_the_wire_and_text_in_boto3(ec2: Simulator, boto: Any) -> None:
     (instance_id,) = launch(ec2)
-    ec2.instance(instance_id).console = "exit code 7 ü\n"
-    assert boto.get_console_output(InstanceId=instance_id)["Output"] == "exit code 7 ü\n"
+    assert boto.get_console_output(InstanceId=instance_id).keys().isdisjoint({"Output", "Timestamp"})
+    ec2.instance(instance_id).console_posted = ("exit code 7 ü\n", START)
+    answer = boto.get_console_output(InstanceId=instance_id)
+    assert (answer["Output"], answer["Timestamp"]) == ("exit code 7 ü\n", START)
 
 
 def test_an_error_is_a_client_error_with_code_message_and_status(boto: Any) -> None:

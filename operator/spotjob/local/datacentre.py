@@ -65,10 +65,11 @@ class DataCentre:
             return ec2.serve(action, request)
 
     def _read_console(self, instance_id: str) -> None:
-        if any(instance.id == instance_id for instance in self._ec2.instances()):
-            text = self._machines.console(instance_id)
-            with self.open() as ec2:
-                ec2.instance(instance_id).console = text
+        text = self._machines.console(instance_id)
+        with self.open() as ec2:
+            for instance in ec2.instances():
+                if instance.id == instance_id:
+                    instance.console = text
 
     # ---- the machines
 
@@ -102,6 +103,8 @@ class DataCentre:
             ec2.power_off(instance_id)
 
     def _halted(self, instance_id: str) -> None:
+        """The machine's last words are read before EC2 takes them from the instance."""
+        self._read_console(instance_id)
         with self.open() as ec2:
             ec2.halted(instance_id)
 

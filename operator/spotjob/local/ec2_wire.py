@@ -122,7 +122,7 @@ def _query_name(shape: Shape, member: str) -> str:
 def serialize(action: str, answer: Mapping[str, Any]) -> bytes:
     """The answer as XML. Raises KeyError for a member that EC2's model does not have."""
     shape = _operation(action).output_shape
-    if action == "GetConsoleOutput":
+    if action == "GetConsoleOutput" and "Output" in answer:
         answer = dict(answer) | {"Output": base64.b64encode(answer["Output"].encode()).decode()}
     members = "" if shape is None else "".join(_written_members(shape, answer))
     namespace = _service().metadata["xmlNamespace"]

@@ -2,9 +2,10 @@
 
 GET  ready, network, instances, counts, items
 POST interrupt {instanceId, warningSeconds=120}, reclaim {instanceId}, rebalance {instanceId},
+     impair {instanceId, on=true}: both status checks fail, or hold again,
      capacity {instanceType="*", availabilityZone="*", capacityType="*", count=null, code=InsufficientInstanceCapacity},
      fault {action, code="", message, httpStatus=null, times=1, when=before|after, lost=false, delaySeconds=0},
-     boot-seconds {seconds}, throttle {on}
+     boot-seconds {seconds}, console-seconds {seconds}, throttle {on}
 DELETE faults
 """
 
@@ -38,6 +39,10 @@ class _Interruption(_Named):
     warning_seconds: Seconds = 120
 
 
+class _Impairment(_Named):
+    on: bool = True
+
+
 class _Capacity(_Order):
     instance_type: str = "*"
     availability_zone: str = "*"
@@ -57,7 +62,7 @@ class _Fault(_Order):
     delay_seconds: Seconds = 0
 
 
-class _Boot(_Order):
+class _Delay(_Order):
     seconds: Seconds
 
 
@@ -79,9 +84,11 @@ class Levers:
             ("POST", "interrupt"): self._interrupt,
             ("POST", "reclaim"): self._reclaim,
             ("POST", "rebalance"): self._rebalance,
+            ("POST", "impair"): self._impair,
             ("POST", "capacity"): self._capacity,
             ("POST", "fault"): self._fault,
             ("POST", "boot-seconds"): self._boot_seconds,
+            ("POST", "console-seconds"): self._console_seconds,
             ("POST", "throttle"): self._throttle,
             ("DELETE", "faults"): lambda _: self._clear_faults(),
         }
@@ -121,6 +128,11 @@ class Levers:
         with self._centre.open() as ec2:
             ec2.recommend_rebalance(order.instance_id)
 
+    def _impair(self, body: Mapping[str, Any]) -> None:
+        order = _Impairment.model_validate(body)
+        with self._centre.open() as ec2:
+            ec2.impair(order.instance_id, order.on)
+
     def _capacity(self, body: Mapping[str, Any]) -> None:
         order = _Capacity.model_validate(body)
         with self._centre.open() as ec2:
@@ -137,9 +149,14 @@ class Levers:
             ec2.faults.clear()
 
     def _boot_seconds(self, body: Mapping[str, Any]) -> None:
-        order = _Boot.model_validate(body)
+        order = _Delay.model_validate(body)
         with self._centre.open() as ec2:
             ec2.timing.boot_seconds = order.seconds
+
+    def _console_seconds(self, body: Mapping[str, Any]) -> None:
+        order = _Delay.model_validate(body)
+        with self._centre.open() as ec2:
+            ec2.timing.console_seconds = order.seconds
 
     def _throttle(self, body: Mapping[str, Any]) -> None:
         order = _Throttle.model_validate(body)

@@ -75,6 +75,30 @@ def test_the_boot_time_can_be_changed(server: AwsServer, boto: Any) -> None:
     assert instance(server, slow).state == "pending"
 
 
+def test_status_checks_fail_and_hold_again_by_order(server: AwsServer, boto: Any, machines: RecordedMachines) -> None:
+    instance_id = launch_and_boot(server, boto, machines)
+
+    def check() -> str:
+        seen = boto.describe_instance_status(InstanceIds=[instance_id])["InstanceStatuses"][0]
+        return str(seen["SystemStatus"]["Status"])
+
+    pull(server, "impair", instanceId=instance_id)
+    assert check() == "impaired"
+    pull(server, "impair", instanceId=instance_id, on=False)
+    assert check() == "ok"
+
+
+def test_the_console_of_a_terminated_instance_can_be_made_late(
+    server: AwsServer, boto: Any, machines: RecordedMachines
+) -> None:
+    instance_id = launch_and_boot(server, boto, machines)
+    pull(server, "console-seconds", seconds=3600)
+    boto.terminate_instances(InstanceIds=[instance_id])
+    until(lambda: instance(server, instance_id).state == "terminated")
+    pull(server, "console-seconds", seconds=0)
+    assert boto.get_console_output(InstanceId=instance_id)["Output"] == ""
+
+
 def test_instances_are_listed_and_calls_are_counted(server: AwsServer, boto: Any) -> None:
     before = shown(server, "counts")["CreateFleet"]
     instance_id = launch(server, boto)

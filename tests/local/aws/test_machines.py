@@ -49,7 +49,18 @@ def test_a_machine_that_powers_itself_off_terminates_its_instance(
 
 def test_the_console_is_that_of_the_machine(server: AwsServer, boto: Any, machines: RecordedMachines) -> None:
     instance_id = launch_and_boot(server, boto, machines)
-    assert boto.get_console_output(InstanceId=instance_id)["Output"] == f"console of {instance_id}\n"
+    assert boto.get_console_output(InstanceId=instance_id, Latest=True)["Output"] == f"console of {instance_id}\n"
+
+
+def test_the_last_words_of_a_machine_stay_on_its_instances_console(
+    server: AwsServer, boto: Any, machines: RecordedMachines
+) -> None:
+    instance_id = launch_and_boot(server, boto, machines)
+    boto.terminate_instances(InstanceIds=[instance_id])
+    until(lambda: instance(server, instance_id).state == "terminated")
+    first = boto.get_console_output(InstanceId=instance_id)
+    assert first["Output"] == f"console of {instance_id}\n"
+    assert boto.get_console_output(InstanceId=instance_id)["Timestamp"] == first["Timestamp"]
 
 
 def test_a_machine_that_fails_to_boot_stops_neither_the_clock_nor_the_others(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from spotjob.local.ec2 import ApiError, Fault, ReplyLost, Simulator
-from tests.local.ec2.builders import a_fleet, a_simulator, a_template, described, later, launch, listed, tags
+from tests.local.ec2.builders import START, a_fleet, a_simulator, a_template, described, later, launch, listed, tags
 
 
 def pages(ec2: Simulator, size: int, **request: Any) -> list[list[str]]:
@@ -110,6 +111,55 @@ def test_status_checks_show_running_instances_only_and_an_impaired_one_as_such()
     assert status["InstanceStatus"]["Status"] == "impaired"
 
 
+@pytest.mark.parametrize("check", ["instance-status.status", "system-status.status"])
+def test_impaired_instances_are_picked_by_filter_until_their_checks_hold_again(check: str) -> None:
+    ec2 = a_simulator(boot=0)
+    one, _ = launch(ec2, 2)
+    later(ec2, 0)
+    filters = [{"Name": check, "Values": ["impaired"]}]
+
+    def impaired() -> list[str]:
+        answer = ec2.call("DescribeInstanceStatus", {"Filters": filters, "MaxResults": 1000})
+        return [raw["InstanceId"] for raw in answer["InstanceStatuses"]]
+
+    assert impaired() == []
+    ec2.impair(one)
+    assert impaired() == [one]
+    ec2.impair(one, on=False)
+    assert impaired() == []
+
+
+def test_status_checks_cannot_be_picked_by_tag() -> None:
+    ec2 = a_simulator()
+    filters = [{"Name": "tag:from", "Values": ["template"]}]
+    assert refusal(ec2, "DescribeInstanceStatus", Filters=filters) == "InvalidParameterValue"
+
+
+def test_pages_of_status_checks_are_full_though_other_instances_lie_between() -> None:
+    ec2 = a_simulator(boot=0)
+    launched = launch(ec2, 12)
+    later(ec2, 0)
+    ec2.call("TerminateInstances", {"InstanceIds": launched[:6]})
+    answer = ec2.call("DescribeInstanceStatus", {"MaxResults": 6})
+    assert [raw["InstanceId"] for raw in answer["InstanceStatuses"]] == launched[6:]
+    assert "NextToken" not in answer
+
+
+def test_spot_requests_are_picked_by_status_code_and_tag() -> None:
+    ec2 = a_simulator(boot=0)
+    one, _ = launch(ec2, 2)
+    ec2.interrupt(one)
+
+    def picked(**filters: str) -> list[str]:
+        wanted = [{"Name": name.replace("_", "-"), "Values": [value]} for name, value in filters.items()]
+        answer = ec2.call("DescribeSpotInstanceRequests", {"Filters": wanted, "MaxResults": 1000})
+        return [raw["InstanceId"] for raw in answer["SpotInstanceRequests"]]
+
+    assert picked(status_code="instance-terminated-no-capacity", **{"tag:kind": "request"}) == [one]
+    assert picked(status_code="instance-terminated-no-capacity", **{"tag:kind": "other"}) == []
+    assert len(picked(status_code="fulfilled")) == 1
+
+
 def test_created_tags_show_and_can_be_filtered_by() -> None:
     ec2 = a_simulator()
     (instance_id,) = launch(ec2)
@@ -124,11 +174,77 @@ def test_reserved_tags_cannot_be_created() -> None:
     assert refusal(ec2, "CreateTags", Resources=resources, Tags=[{"Key": "aws:x"}]) == "InvalidParameterValue"
 
 
-def test_the_console_is_shown_as_written() -> None:
+def console(ec2: Simulator, instance_id: str, **request: Any) -> tuple[str | None, datetime | None]:
+    """The text and its time, None for what the answer lacks."""
+    answer = ec2.call("GetConsoleOutput", {"InstanceId": instance_id, **request})
+    return answer.get("Output"), answer.get("Timestamp")
+
+
+def test_an_instance_that_has_not_run_yet_has_no_console() -> None:
     ec2 = a_simulator()
     (instance_id,) = launch(ec2)
+    assert console(ec2, instance_id) == (None, None)
+
+
+def test_the_console_is_that_of_the_last_change_of_state_with_its_time() -> None:
+    ec2 = a_simulator(boot=30, shutdown_seconds=20)
+    (instance_id,) = launch(ec2)
+    later(ec2, 30)
+    booted = ec2.now
     ec2.instance(instance_id).console = "exit code 7\n"
-    assert ec2.call("GetConsoleOutput", {"InstanceId": instance_id})["Output"] == "exit code 7\n"
+    later(ec2, 100)
+    assert console(ec2, instance_id) == ("", booted), "nobody looks at a running machine unasked"
+    ec2.call("TerminateInstances", {"InstanceIds": [instance_id]})
+    ec2.instance(instance_id).console += "powered off\n"
+    later(ec2, 20)
+    terminated = ec2.now
+    later(ec2, 1000)
+    assert console(ec2, instance_id) == ("exit code 7\npowered off\n", terminated)
+
+
+def test_a_terminated_instance_keeps_its_console_for_an_hour() -> None:
+    ec2 = a_simulator(boot=0, shutdown_seconds=0)
+    (instance_id,) = launch(ec2)
+    ec2.call("TerminateInstances", {"InstanceIds": [instance_id]})
+    later(ec2, 3599)
+    assert console(ec2, instance_id)[0] is not None
+    later(ec2, 1)
+    assert refusal(ec2, "GetConsoleOutput", InstanceId=instance_id) == "InvalidInstanceID.NotFound"
+
+
+def test_a_console_can_be_late_and_says_when_it_was_taken() -> None:
+    ec2 = a_simulator(boot=0, shutdown_seconds=10, console_seconds=60)
+    (instance_id,) = launch(ec2)
+    later(ec2, 100)
+    running_since = START
+    ec2.instance(instance_id).console = "the end\n"
+    ec2.call("TerminateInstances", {"InstanceIds": [instance_id]})
+    later(ec2, 10)
+    terminated = ec2.now
+    later(ec2, 59)
+    assert console(ec2, instance_id) == ("", running_since)
+    later(ec2, 1)
+    assert console(ec2, instance_id) == ("the end\n", terminated)
+
+
+def test_the_latest_console_can_be_had_from_a_running_machine_only() -> None:
+    ec2 = a_simulator(boot=0)
+    (instance_id,) = launch(ec2)
+    later(ec2, 5)
+    ec2.instance(instance_id).console = "half way\n"
+    assert console(ec2, instance_id, Latest=True) == ("half way\n", ec2.now)
+    ec2.call("TerminateInstances", {"InstanceIds": [instance_id]})
+    assert refusal(ec2, "GetConsoleOutput", InstanceId=instance_id, Latest=True) == "UnsupportedOperation"
+
+
+def test_of_a_console_the_last_64_kb_are_kept() -> None:
+    ec2 = a_simulator(boot=0)
+    (instance_id,) = launch(ec2)
+    later(ec2, 0)
+    ec2.instance(instance_id).console = "first" + "x" * 65536 + "last"
+    text, _ = console(ec2, instance_id, Latest=True)
+    assert text is not None
+    assert (len(text), text[:4], text[-4:]) == (65536, "xxxx", "last")
 
 
 # ---- launch templates

@@ -28,6 +28,13 @@ INSTANCE_FILTERS: Mapping[str, Callable[[Ec2Instance], str | None]] = {
     "reservation-id": lambda i: i.reservation,
     "state-reason-code": lambda i: i.reason[0] or None,
 }
+STATUS_FILTERS: Mapping[str, Callable[[Ec2Instance], str | None]] = {
+    "availability-zone": lambda i: i.pool.availability_zone,
+    "instance-state-name": lambda i: str(i.state),
+    "instance-status.status": lambda i: i.status_check,
+    "system-status.status": lambda i: i.status_check,
+}
+"""DescribeInstanceStatus knows neither tags nor instance-id among its filters."""
 SPOT_FILTERS: Mapping[str, Callable[[SpotRequest], str | None]] = {
     "spot-instance-request-id": lambda r: r.id,
     "instance-id": lambda r: r.instance_id,
@@ -52,9 +59,9 @@ def _test(one: Mapping[str, Any], readings: Mapping[str, Reading[Thing]]) -> Cal
     name, values = one.get("Name", ""), one.get("Values", ())
     if len(values) > _MAX_FILTER_VALUES:
         raise ApiError("FilterLimitExceeded", f"The maximum number of filter values is {_MAX_FILTER_VALUES}")
-    if name == "tag-key":
+    if name == "tag-key" and readings is not STATUS_FILTERS:
         return lambda thing: any(_matches(values, key) for key in thing.tags)
-    if name.startswith("tag:"):
+    if name.startswith("tag:") and readings is not STATUS_FILTERS:
         return lambda thing: _matches(values, thing.tags.get(name[4:]))
     if name not in readings:
         raise invalid(f"The filter '{name}' is invalid")

@@ -82,6 +82,20 @@ def _spot_request(world: World, instance: Ec2Instance, tags: Mapping[str, str]) 
 def _booted(world: World, instance: Ec2Instance) -> None:
     if instance.state is InstanceState.PENDING:
         world.enter(instance, InstanceState.RUNNING)
+        _post_console(world, instance)
+
+
+def _post_console(world: World, instance: Ec2Instance) -> None:
+    """Take the console as it is now, and show it when EC2 would: some time after a change of state."""
+    taken = (instance.console, world.now)
+
+    def post() -> None:
+        instance.console_posted = taken
+
+    if world.timing.console_seconds:
+        world.after(world.timing.console_seconds, post)
+    else:
+        post()
 
 
 def terminate(world: World, instance: Ec2Instance, cause: Cause = BY_USER) -> None:
@@ -134,6 +148,7 @@ def _down(world: World, instance: Ec2Instance) -> None:
     if instance.state not in (InstanceState.SHUTTING_DOWN, InstanceState.STOPPING):
         return
     world.enter(instance, instance.ends_as)
+    _post_console(world, instance)
     if instance.ends_as is InstanceState.TERMINATED:
         world.after(world.timing.vanish_seconds, lambda: _forget(world, instance))
 

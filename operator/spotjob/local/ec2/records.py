@@ -132,12 +132,23 @@ class Ec2Instance:
     rebalance_at: datetime | None = None
     """Set by the rebalance recommendation."""
     impaired: bool = False
+    """Both status checks fail."""
     console: str = field(default="", repr=False)
+    """All that the machine has written to its serial console so far."""
+    console_posted: tuple[str, datetime] | None = field(default=None, repr=False)
+    """What EC2 shows of it without `Latest`: the text at the last change of state, and the time of that change."""
 
     @property
     def alive(self) -> bool:
         """Neither terminated nor on the way there."""
         return self.state not in (InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED)
+
+    @property
+    def status_check(self) -> str:
+        """What DescribeInstanceStatus says of the instance and of its system."""
+        if self.state is not InstanceState.RUNNING:
+            return "not-applicable"
+        return "impaired" if self.impaired else "ok"
 
     @property
     def spot(self) -> bool:

@@ -176,9 +176,9 @@ class Simulator:
     def recommend_rebalance(self, instance_id: str) -> None:
         lifecycle.recommend_rebalance(self._world, self.instance(instance_id))
 
-    def impair(self, instance_id: str) -> None:
-        """Both status checks fail from now on."""
-        self.instance(instance_id).impaired = True
+    def impair(self, instance_id: str, on: bool = True) -> None:
+        """Both status checks fail from now on, or hold again."""
+        self.instance(instance_id).impaired = on
 
     def power_off(self, instance_id: str) -> None:
         """The guest powered itself off."""

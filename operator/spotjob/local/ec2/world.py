@@ -36,6 +36,8 @@ class Timing:
     """A fresh id is unknown to Describe and Terminate for this long (EC2 is eventually consistent)."""
     vanish_seconds: float = 3600.0
     """terminated to forgotten."""
+    console_seconds: float = 0.0
+    """GetConsoleOutput shows what an instance wrote until it ran, or was down, this much later."""
     machine_halts: bool = False
     """An instance is down only when `halted` says so: real hardware is attached."""
 
