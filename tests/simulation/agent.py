@@ -147,6 +147,8 @@ class Agent:
             while self._unsent and await self._sent(self._unsent[0]):
                 self._unsent.pop(0)
             answer = await _tolerate(self._world.api.heartbeat(self._pair, self._host.id))
+            if answer is not None:
+                self._host.heard_at = self._world.clock.now()
             if answer is not None and answer.order == "stop" and not self._stopping:
                 self._stopping, now = True, self._world.clock.now()
                 self._signal_at, self._kill_at = now, now + timedelta(seconds=answer.grace_seconds)

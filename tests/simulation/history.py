@@ -32,6 +32,11 @@ SETTLED_SECONDS = 90.0
 LONGEST_PEACE_SECONDS = 2 * 3600.0
 LOOK_SECONDS = 5.0
 FAILS: tuple[FinishedAs, ...] = ("ImagePullFailed", "RegistryUnavailable", "RegistryUnavailable", "StartFailed")
+FALLBACKS = (
+    {"afterInterruptions": 1},
+    {"afterWaitingSeconds": 30},
+    {"afterInterruptions": 2, "afterWaitingSeconds": 60},
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ class _Play:
             world.behaviour = self._behaviour
             if chance.random() < 0.3:
                 world.cluster.classes[0] = a_class("default", default=True, maxConcurrent=chance.randint(1, 4))
+            world.report_seconds = chance.choice((60.0, 600.0))
             world.cluster.watch_seconds = chance.choice((0.01, 0.3, 2.0))
             faults = Faults(world, Random(chance.random()))
             invariants = Invariants(world, faults)
@@ -80,6 +86,8 @@ class _Play:
                 world.start_operator()
             await self._trouble(world, faults)
             await faults.over()
+            if chance.random() < 0.4:
+                faults.stop_some_calmly()
             await self._peace(world, invariants)
             invariants.at_rest()
             violations = (*invariants.violations, *self._errors)
@@ -138,6 +146,13 @@ class _Play:
             spec["startAt"] = (START + timedelta(seconds=chance.randint(10, 300))).isoformat()
         if chance.random() < 0.1:
             spec["suspend"] = True
+        if chance.random() < 0.2:
+            spec["capacity"] = {"fallback": chance.choice(FALLBACKS)}
+        if chance.random() < 0.1:
+            spec["retryOn"] = {"never": [7]}
+        if chance.random() < 0.2:
+            spec["interruption"] = {"exitZero": "Succeeded"}
+        spec["terminationGracePeriodSeconds"] = chance.choice((0, 10, 30, 100))
         return spec
 
     def _behaviour(self, pair: Assignment) -> Behaviour:

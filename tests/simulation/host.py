@@ -48,6 +48,8 @@ class Host:
         self.agent_dead = False
         """Whatever started it again does so no more."""
         self.hung = self._dead = False
+        self.heard_at = self.launched
+        """When the API last answered its heartbeat."""
         self._agent_process, self._container_process = Process(), Process()
         self._tasks: list[asyncio.Task[None]] = []
         self._agent = self._start_agent()

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
-from spotjob.core.reasons import Budget, Phase, Reason
-from spotjob.core.resources import Attempt, SpotJob
-from spotjob.core.states import InstanceState
-from tests.simulation.faults import Faults
+from spotjob.core.reasons import Budget, Outcome, Phase, Reason
+from spotjob.core.resources import DRILL_ANNOTATION, SpotJob
 from tests.simulation.verdicts import why_wrong
-from tests.simulation.world import World
+from tests.simulation.watching import Watching
+from tests.simulation.writes import allowed_writes
 
 OUTLIVES = timedelta(seconds=60)
 """In peace an instance is gone, or on its way, so long after its job's verdict."""
-WAIT_REFRESH_SECONDS = 300
-REQUESTS_THAT_ARRIVE_LATE = ("api-late-request", "operator-pause")
-"""With these a write of a leader of yesterday may come through: two jobs may name one instance, until the claim."""
+UNBOUND = timedelta(seconds=60 + 30)
+"""In peace an instance that nobody bound is gone, or on its way, so long after the window: a minute, and a poll."""
+EXCUSED = (Outcome.ATTEMPT_DEADLINE_EXCEEDED, Outcome.STARTUP_TIMEOUT, Outcome.SUCCEEDED)
+"""The operator's own clock ended the attempt before its result was heard."""
+WASTE_NOTHING = {
+    *("ec2-notice", "ec2-rebalance", "ec2-console-fault", "ec2-late-console", "people-drill", "host-agent-restart"),
+    *("table-outage", "queue-late", "queue-loses", "queue-doubles", "queue-broken", "host-reboot"),
+}
+"""Faults for which EC2 is asked for no instance too many."""
 
 
-class Invariants:
-    """Watches a world from its beginning."""
-
-    def __init__(self, world: World, faults: Faults) -> None:
-        self._world, self._faults = world, faults
-        self.violations: list[str] = []
-        self._writes: dict[str, Counter[str]] = defaultdict(Counter)  # by uid: kinds of writes
-        self._bound: dict[str, tuple[str, int]] = {}  # instance -> (uid, attempt)
-        self._claimed: dict[str, tuple[str, int]] = {}
-        self._instances: dict[str, list[str]] = defaultdict(list)  # by uid: every instance it was bound to
-        self._outcomes: dict[str, Counter[Budget]] = defaultdict(Counter)  # by uid
-        self._last: dict[str, SpotJob] = {}  # by uid
-        world.cluster.journal.append(self._changed)
-        world.network.passing.append(self._called)
+class Invariants(Watching):
+    """Watches a world from its beginning, judges it in peace and at its end."""
 
     @property
     def jobs(self) -> int:
@@ -43,97 +33,6 @@ class Invariants:
     @property
     def attempts(self) -> int:
         return sum(map(len, self._instances.values()))
-
-    def _violated(self, what: str) -> None:
-        if not any(told.endswith(what) for told in self.violations):
-            self.violations.append(f"at {self._world.clock.monotonic():.1f} s: {what}")
-
-    # ---- on every write ----
-
-    def _changed(self, before: SpotJob | None, after: SpotJob) -> None:
-        uid = after.metadata.uid
-        self._last[uid] = after
-        if before is None or before.metadata.uid != uid or before.status == after.status:
-            if before is not None and before.metadata.finalizers != after.metadata.finalizers:
-                self._writes[uid]["guard" if after.guarded else "release"] += 1
-            return
-        self._verdict_stands(before, after)
-        self._attempts_stand(before, after)
-        self._has_a_reason(after)
-        for kind in kinds_of(before, after):
-            self._writes[uid][kind] += 1
-
-    def _verdict_stands(self, before: SpotJob, after: SpotJob) -> None:
-        if not before.finished:
-            return
-        was, now = before.status, after.status
-        assert was.phase is not None
-        same = now.phase is not None and now.phase.finished and now.phase.succeeded == was.phase.succeeded
-        if not same or (was.reason, was.completion_time) != (now.reason, now.completion_time):
-            self._violated(
-                f"{after.key}: the verdict changed from {was.phase}/{was.reason} to {now.phase}/{now.reason}"
-            )
-
-    def _attempts_stand(self, before: SpotJob, after: SpotJob) -> None:
-        known = {a.number: a for a in before.status.attempts}
-        for attempt in after.status.attempts:
-            old = known.get(attempt.number)
-            if old is None:
-                self._bind(before, after, attempt)
-                continue
-            if old.instance_id != attempt.instance_id or (old.claim_hash not in (None, attempt.claim_hash)):
-                self._violated(f"{after.key}: attempt {attempt.number} was overwritten")
-            if old.claimed_at is None and attempt.claimed_at is not None:
-                self._claim(before, attempt)
-            if old.outcome is not None and old.outcome is not attempt.outcome:
-                self._violated(f"{after.key}: attempt {attempt.number} ended twice: {old.outcome}, {attempt.outcome}")
-            if old.outcome is None and attempt.outcome is not None:
-                self._outcomes[after.metadata.uid][attempt.outcome.budget] += 1
-        newest = after.status.attempts[-1].number if after.status.attempts else 0
-        if newest < max(known, default=0):
-            self._violated(f"{after.key}: attempt {max(known)} was forgotten")
-
-    def _bind(self, before: SpotJob, after: SpotJob, attempt: Attempt) -> None:
-        uid, instance = after.metadata.uid, attempt.instance_id
-        self._instances[uid].append(instance)
-        if why := _closed(before):
-            self._violated(f"{after.key}: bound to an instance when it was {why}")
-        if before.running is not None:
-            self._violated(f"{after.key}: attempt {attempt.number} was bound while the one before was not over")
-        # The world's nature ticks: a container may be seen up to a tick after its instance was terminated.
-        last = before.current if self._world.running[uid] > 0 else None
-        if last and self._world.ec2.instance(last.instance_id).state is not InstanceState.TERMINATED:
-            self._violated(f"{after.key}: attempt {attempt.number} was bound while the last one's container ran")
-        if not any(self._faults.injected[kind] for kind in REQUESTS_THAT_ARRIVE_LATE) and instance in self._bound:
-            self._violated(f"{after.key}: {instance} was bound twice, first to {self._bound[instance]}")
-        self._bound[instance] = (uid, attempt.number)
-
-    def _claim(self, before: SpotJob, attempt: Attempt) -> None:
-        if why := _closed(before):
-            self._violated(f"{before.key}: claimed when it was {why}")
-        pair = (before.metadata.uid, attempt.number)
-        if self._claimed.setdefault(attempt.instance_id, pair) != pair:
-            self._violated(f"{before.key}: {attempt.instance_id} claimed a second attempt")
-
-    def _has_a_reason(self, job: SpotJob) -> None:
-        status = job.status
-        timed = status.reason is not None and (status.reason.is_shortage or status.reason is Reason.BACKING_OFF)
-        if status.reason is None or not status.message:
-            self._violated(f"{job.key}: {status.phase} without a reason or a message")
-        if timed and status.next_attempt_time is None:
-            self._violated(f"{job.key}: {status.reason} without a next time")
-
-    # ---- on every call of EC2 ----
-
-    def _called(self, action: str, request: Mapping[str, Any]) -> None:
-        """No instance is terminated that a live attempt of an open job names."""
-        if action != "TerminateInstances":
-            return
-        for key in self._world.cluster.jobs:
-            job = self._world.cluster.job(key)
-            live = job.running
-            if live is not None and not job.finished and live.instance_id in request["InstanceIds"]:
-                self._violated(f"{key}: {live.instance_id} is terminated under its live attempt {live.number}")
 
     # ---- in peace ----
 
@@ -158,6 +57,15 @@ class Invariants:
                 if self._bound[instance][0] == uid and self._alive(instance):
                     self._violated(f"{job.key}: {instance} outlives the verdict {job.status.reason}")
 
+        self._no_spare_is_left(now)
+
+    def _no_spare_is_left(self, now: datetime) -> None:
+        """What nobody binds powers itself off, or is reaped."""
+        longest = timedelta(seconds=self._world.window_seconds) + UNBOUND
+        for instance in self._world.ec2.instances():
+            if instance.alive and instance.id not in self._bound and now - instance.launched > longest:
+                self._violated(f"{instance.id} is bound to nobody, and lives for {now - instance.launched}")
+
     def _alive(self, instance_id: str) -> bool:
         return any(i.id == instance_id and i.alive for i in self._world.ec2.instances())
 
@@ -174,11 +82,15 @@ class Invariants:
             job = self._world.cluster.job(key)
             if not self._is_done(job):
                 self._violated(f"{key}: stuck in {job.status.phase}/{job.status.reason}, guarded: {job.guarded}")
+            if DRILL_ANNOTATION in job.metadata.annotations:
+                self._violated(f"{key}: the order to drill is still there")
         for number, operator in enumerate(self._world.operators):
             if operator.task.done() and not operator.line.dead:
                 self._violated(f"operator {number} died: {operator.task.exception()!r}")
+        self._few_spares()
         for uid, job in self._last.items():
             self._budgets_kept(uid, job)
+            self._nothing_lost(uid, job)
             self._writes_within_budget(uid, job)
 
     def _budgets_kept(self, uid: str, job: SpotJob) -> None:
@@ -190,42 +102,42 @@ class Invariants:
             self._violated(f"{job.key}: {why}")
 
     def _writes_within_budget(self, uid: str, job: SpotJob) -> None:
-        """Seven for an undisturbed job: each kind once; more only for more attempts, and for what was injected."""
-        attempts = len(self._instances[uid])
-        hours = self._world.clock.monotonic() / WAIT_REFRESH_SECONDS
-        disturbances = sum(self._faults.injected.values()) + self._faults.edits[uid]
-        once_per_attempt = dict.fromkeys(("bind", "claim", "start", "notice", "end"), attempts)
-        allowed = {"guard": 1, "release": 1, "verdict": 1, "terminated": 1, **once_per_attempt}
-        allowed["wait"] = 1 + 2 * attempts + disturbances + int(hours)
+        faults, seconds = self._faults, self._world.clock.monotonic()
+        impairments = sum(faults.impaired[i] for i in self._instances[uid])
+        allowed = allowed_writes(
+            attempts=len(self._instances[uid]),
+            disturbances=sum(faults.injected.values()) + faults.edits[uid],
+            seconds=seconds,
+            drills=faults.drills[uid],
+            impairments=impairments,
+            seconds_impaired=seconds if impairments else 0,
+        )
         for kind, count in self._writes[uid].items():
-            if count > allowed.get(kind, 0):
-                self._violated(f"{job.key}: {count} writes of the kind {kind}, allowed are {allowed.get(kind, 0)}")
+            if count > allowed[kind]:
+                self._violated(f"{job.key}: {count} writes of the kind {kind}, allowed are {allowed[kind]}")
 
+    def _nothing_lost(self, uid: str, job: SpotJob) -> None:
+        """Work that was done, and whose result stood on the console before the instance was down, is not done again."""
+        if uid in self._faults.deleted | self._faults.suspended or job.status.reason is Reason.DEADLINE_EXCEEDED:
+            return
+        outcomes = {a.number: a.outcome for a in job.status.attempts}
+        for (of, number), story in self._world.stories.items():
+            if of != uid or not story.proven or story.told_at is None or outcomes.get(number) in EXCUSED:
+                continue
+            if outcomes.get(number) is Outcome.INTERRUPTED and story.instance in self._faults.impaired:
+                continue
+            if job.status.attempts[-1].number != number or not job.finished or job.status.phase is Phase.TERMINATED_NOK:
+                self._violated(f"{job.key}: attempt {number} succeeded, and was taken for {outcomes.get(number)}")
 
-def _closed(job: SpotJob) -> str | None:
-    if job.deleting:
-        return "deleted"
-    if job.finished:
-        return "finished"
-    return "suspended" if job.spec.suspend else None
-
-
-def kinds_of(before: SpotJob, after: SpotJob) -> list[str]:
-    """What one write did. A write that does two things at once counts as the first of them."""
-    old, new = before.current, after.current
-    if new is not None and (old is None or new.number > old.number):
-        return ["bind"]
-    if new is not None and old is not None and new.number == old.number:
-        steps = {
-            "claim": old.claimed_at is None and new.claimed_at is not None,
-            "end": old.outcome is None and new.outcome is not None,
-            "start": old.started_at is None and new.started_at is not None,
-            "notice": old.notice_at is None and new.notice_at is not None,
-        }
-        if found := [kind for kind, happened in steps.items() if happened]:
-            return found[:1]
-    if after.finished and not before.finished:
-        return ["verdict"]
-    if after.finished and before.status.phase is not after.status.phase:
-        return ["terminated"]
-    return ["wait" if not after.finished else "nothing"]
+    def _few_spares(self) -> None:
+        """Where nothing else wastes instances, there is one spare for a notice, and one more for each window."""
+        if self._faults.injected.keys() - WASTE_NOTHING or self._faults.calmly_stopped:
+            return
+        window = self._world.window_seconds - 60
+        unbound = [i for i in self._world.ec2.instances() if i.id not in self._bound]
+        allowed = sum(1 for job in self._last.values() if job.spec.active_deadline_seconds is not None)
+        for (uid, number), noticed in self._noticed_at.items():
+            over = self._over_at.get((uid, number), self._world.clock.monotonic())
+            allowed += 1 + int((over - noticed) / window)
+        if len(unbound) > allowed:
+            self._violated(f"{len(unbound)} instances were launched for nobody, allowed are {allowed}")

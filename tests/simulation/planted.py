@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
-from spotjob.controller import fleet, reconcile
+from spotjob.controller import console, fleet, reconcile
 from spotjob.controller.runtime import Runtime
-from spotjob.core import claims, conditions, ledger, reports
+from spotjob.core import claims, conditions, decide, during, ledger, reports
 from spotjob.core.ports import KubeError, Unanswered
 from spotjob.core.reasons import Outcome
 from spotjob.core.resources import Attempt, SpotJob
-from spotjob.core.states import Bound, Change, InstanceState
+from spotjob.core.states import Bound, Change, Decision, InstanceState, LastWords, Observed
 from tests.simulation.cluster import Cluster
 
 Plant = Callable[[ExitStack], None]
@@ -174,3 +175,73 @@ def exit_0_after_our_signal_taken_as_success(stack: ExitStack) -> None:
         return Outcome.SUCCEEDED if exit_code == 0 else original(job, attempt, exit_code)
 
     _put(stack, reports, "_after_our_signal", _after_our_signal)
+
+
+# ---- bugs of interruptions, orders and last words -------------------------------------------------------------------
+
+
+@_plant
+def spare_bound_while_the_old_container_runs(stack: ExitStack) -> None:
+    """The spare is there, so it is bound."""
+    original = decide.during
+
+    def hasty(job: SpotJob, attempt: Attempt, observed: Observed, now: Any) -> Decision:
+        if attempt.notice_at is not None and observed.offer is not None:
+            return Decision(change=Bound(observed.offer))
+        return original(job, attempt, observed, now)
+
+    _put(stack, decide, "during", hasty)
+
+
+@_plant
+def spare_left_at_the_notice(stack: ExitStack) -> None:
+    """Each look at a job under notice forgets the spare that the last one asked for, and asks for another."""
+    original = reconcile.Reconciler._ask_for
+
+    def _ask_for(self: Any, job: SpotJob, decision: Decision) -> None:
+        if decision.launch and job.running is not None:
+            offer = self._launcher.offer(job.key)
+            self._launcher.forget(job.key)
+            if offer is not None:
+                self._ledger._spent.add(offer.id)
+        original(self, job, decision)
+
+    _put(stack, reconcile.Reconciler, "_ask_for", _ask_for)
+
+
+@_plant
+def last_words_ignored(stack: ExitStack) -> None:
+    """The console is asked, and its answer not read."""
+
+    async def _ask(self: Any, job: SpotJob, attempt: Attempt) -> LastWords | None:
+        return LastWords(None)
+
+    _put(stack, console.ConsoleReader, "_ask", _ask)
+
+
+@_plant
+def drill_ordered_for_ever(stack: ExitStack) -> None:
+    """The annotation stays, so each attempt is drilled."""
+    original = reconcile.Reconciler._carry_out
+
+    async def _carry_out(self: Any, job: SpotJob, decision: Decision) -> None:
+        await original(self, job, replace(decision, end_drill=False))
+
+    _put(stack, reconcile.Reconciler, "_carry_out", _carry_out)
+
+
+@_plant
+def no_grace_for_a_running_container(stack: ExitStack) -> None:
+    """A deleted or suspended job's instance is terminated at once."""
+    for module in (decide, during):
+        _put(stack, module, "stop", lambda *_: None)
+
+
+@_plant
+def host_given_up_though_its_agent_speaks(stack: ExitStack) -> None:
+    """Failing status checks are believed more than the agent."""
+
+    def _lost_at(attempt: Attempt) -> Any:
+        return None if attempt.impaired_at is None else attempt.impaired_at + during.IMPAIRED_FOR
+
+    _put(stack, during, "_lost_at", _lost_at)

@@ -57,15 +57,16 @@ class _Step:
         self.handle: asyncio.Handle | None = None
 
     def __call__(self) -> None:
+        assert self.handle is not None
+        if self.handle.cancelled():  # since it was held: its owner knows the first handle only
+            return
         if self.process.frozen:
             self.process.hold(self)
         else:
             self.callback(*self.args)
 
     def again(self) -> None:
-        assert self.handle is not None
-        if not self.handle.cancelled():
-            self.handle = self.loop.plain_call_soon(self, self.context)
+        self.loop.plain_call_soon(self, self.context)
 
 
 class _Task(asyncio.Task[Any]):

@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 from spotjob.controller.lease import Lease
@@ -25,6 +26,7 @@ from spotjob.settings import Settings
 from tests.simulation.account import START, LoopClock, MemoryTable, Network, SimulatedAws, a_class
 from tests.simulation.cluster import Cluster, Line
 from tests.simulation.container import Behaviour, Story
+from tests.simulation.events import MemoryQueue
 from tests.simulation.host import Host
 from tests.simulation.service import Api
 from tests.simulation.virtual import Process
@@ -72,6 +74,7 @@ class World:
         alone = Simulator(START, 1, timing=timing or Timing(boot_seconds=20, shutdown_seconds=10))
         self.ec2 = beside.ec2 if beside else alone
         self.cluster_uid = cluster_uid
+        self.events = MemoryQueue(Random(1))
         self.table = MemoryTable()
         self.runs: Counter[str] = Counter()
         """Containers started, by job key."""
@@ -188,6 +191,7 @@ class World:
     async def _let_time_pass(self) -> None:
         while True:
             self.ec2.advance(self.clock.now())
+            self.events.fill(self.ec2.take_events())
             for instance in self.ec2.instances():
                 host = self.hosts.get(instance.id)
                 ours = instance.tags.get(CLUSTER_UID_TAG) == self.cluster_uid

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from spotjob.core.lastwords import read
-from spotjob.core.ports import Aws, Clock, Ec2Error, Ec2Unanswered
+from spotjob.core.ports import Aws, Clock, Console, Ec2Error, Ec2Unanswered
 from spotjob.core.resources import Attempt, SpotJob
 from spotjob.core.states import LastWords
 from spotjob.core.tokens import Keyring
@@ -22,7 +22,9 @@ log = logging.getLogger(__name__)
 PAUSES = (0.0, 2.0, 5.0, 10.0, 15.0)
 LAST_PAUSE = 30.0
 SETTLED = timedelta(seconds=30)
-"""A console that was fetched after the instance's death, and this long ago, will say no more."""
+"""A console that was fetched at the instance's death, and this long ago, will say no more."""
+DEATH_NOTED_WITHIN = timedelta(seconds=60)
+"""Between an instance's death and the operator's note of it, as a rule. If it took longer, the search goes on."""
 AT_ONE_TIME = 4
 
 Key = tuple[str, int]
@@ -90,6 +92,16 @@ class ConsoleReader:
         if report is not None:
             log.info("%s: the console of %s tells the result", job.key, attempt.instance_id)
             return LastWords(report)
-        # Since `waitingSince` the operator knows of the death.
-        since = job.status.waiting_since or now
-        return LastWords(None) if console.updated_at + SETTLED < now and now - since >= SETTLED else None
+        return LastWords(None) if _final(console, job, attempt, now) else None
+
+
+def _final(console: Console, job: SpotJob, attempt: Attempt, now: datetime) -> bool:
+    """It shows the instance's end, and has had its time to.
+
+    EC2 fetches the console soon after the boot too, and shows that until the one of the end has come, which may take
+    minutes. Since `waitingSince` the operator knows of the death.
+    """
+    noted = job.status.waiting_since or now
+    claimed = (attempt.claimed_at or attempt.bound_at) + timedelta(seconds=1)  # it is kept in whole seconds
+    begun = max(claimed, noted - DEATH_NOTED_WITHIN)
+    return console.updated_at >= begun and now - max(console.updated_at, noted) >= SETTLED
