@@ -17,12 +17,15 @@ import pytest
 from rich.console import Console
 
 from spotjob.clock import RealClock
+from spotjob.core.reasons import Outcome
 from spotjob.core.resources import SpotJob
+from spotjob.core.states import Ended
 from spotjob.kube.client import KubeClient
 from spotjob.kube.config import from_kubeconfig
 from spotjob.local.laptop import Options, Platform
 from spotjob.local.layout import API, OPERATOR
 from spotjob.local.progress import Progress
+from tests.builders import after, running
 from tests.crash.oracle import Evidence, Expected, Fault, Finding, judge
 from tests.crash.watching import Watching
 from tests.crash.witness import Run, Witness
@@ -151,6 +154,17 @@ async def test_two_hundred_jobs_survive_a_storm(laptop: Platform, seen: tuple[Wa
     assert outcomes <= {"Succeeded", "Interrupted", "NeverStarted"}
     assert [name for name, job in jobs.items() if job.status.counts.failures or job.status.counts.launch_errors] == []
     assert sum(job.status.counts.interruptions for job in jobs.values()) >= 10  # else the storm was none
+
+
+@pytest.mark.parametrize(
+    ("outcome", "noticed_at", "found"),
+    [("Interrupted", None, 1), ("Interrupted", 30.0, 1), ("Interrupted", 10.0, 0), ("Succeeded", None, 0)],
+)
+def test_an_exit_with_0_that_nobody_had_disturbed_must_be_believed(outcome: str, noticed_at: float | None, found: int):
+    job = after(running(), Ended(Outcome(outcome), ""))
+    number, instance = job.status.attempts[0].number, job.status.attempts[0].instance_id
+    run = Run(job.metadata.name, number, begun=5.0, ended=20.0, exit_code=0)
+    assert len(lost(job, [run], {} if noticed_at is None else {instance: noticed_at})) == found
 
 
 def newest(watching: Watching, name: str) -> str:

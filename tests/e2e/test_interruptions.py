@@ -78,6 +78,7 @@ def test_the_condition_and_the_spare_come_within_seconds_and_the_second_attempt_
     condition_after = time.monotonic() - begun
     noted = datetime.fromisoformat(person.condition("taken", "Interrupted")["lastTransitionTime"])
     assert person.status("taken")["reason"] == "InterruptionNotice"
+    assert "noticeAt" in person.attempts("taken")[0]
     [spare] = [i["id"] for i in person.alive() if i["id"] != first]
 
     status = person.finished("taken", seconds=90)

@@ -66,7 +66,7 @@ def test_an_interrupted_job_goes_on_with_another_instance(laptop: Platform) -> N
     told = CliRunner().invoke(app, words)
     assert told.exit_code == 0, told.output
 
-    layout.cluster.kubectl("wait", "spotjob/long", "--for=condition=Complete", "--timeout=55s")
+    layout.cluster.kubectl("wait", "spotjob/long", "--for=condition=Complete", "--timeout=120s", timeout_seconds=130)
     attempts = json.loads(layout.cluster.kubectl("get", "spotjob", "long", "-o", "json").stdout)["status"]["attempts"]
     assert [attempt["outcome"] for attempt in attempts] == ["Interrupted", "Succeeded"]
     assert attempts[0]["instanceID"] in told.output
@@ -98,3 +98,14 @@ def test_a_job_that_is_over_has_no_instance_to_be_taken_back(laptop: Platform) -
     told = CliRunner().invoke(app, ["local", "reclaim", "over", "--state", str(laptop.state)])
     assert told.exit_code == 1
     assert told.output.startswith("error: default/over is TerminatedOK: ")
+
+
+def test_an_on_demand_instance_is_not_taken_back_and_ec2_says_why(laptop: Platform) -> None:
+    layout = laptop.layout
+    job = JOB.format(name="bought", script="sleep 300").replace("spec: {", "spec: {capacity: {type: on-demand}, ")
+    layout.cluster.kubectl("apply", "-f", "-", input=demo.for_registry(job, layout))
+    layout.cluster.kubectl("wait", "spotjob/bought", "--for=jsonpath={.status.phase}=Running", "--timeout=60s")
+    told = CliRunner().invoke(app, ["local", "interrupt", "bought", "--state", str(laptop.state)])
+    assert told.exit_code == 1
+    assert told.output.startswith("error: the simulated EC2 refuses: ")
+    assert "is not a Spot Instance" in told.output

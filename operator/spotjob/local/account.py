@@ -55,6 +55,8 @@ def _call(method: str, url: str, body: Mapping[str, Any] | None = None) -> Any:
         status, answer = probes.send(method, url, body, timeout_seconds=_ANSWER_SECONDS)
     except (OSError, http.client.HTTPException) as error:
         raise AwsServerRefused(f"the AWS server does not answer ({error}): spotjob local status") from error
+    if status in (400, 404):  # an order that makes no sense now, such as a reclaim of an on-demand instance
+        raise AwsServerRefused(f"the simulated EC2 refuses: {json.loads(answer)['error']}")
     if status >= 300:
         raise AwsServerRefused(f"{method} {url} was answered with {status}: {answer.decode(errors='replace')[:500]}")
     return json.loads(answer) if answer else None
