@@ -16,6 +16,7 @@ from spotjob.controller.console import ConsoleReader
 from spotjob.controller.fleet import Fleet
 from spotjob.controller.launcher import Launcher
 from spotjob.controller.lease import Lease
+from spotjob.controller.listener import Listener
 from spotjob.controller.mirror import Mirror
 from spotjob.controller.orders import Cluster, Orders
 from spotjob.controller.poller import Poller, TemplateSweep
@@ -24,7 +25,7 @@ from spotjob.controller.store import Store
 from spotjob.controller.terminator import Terminator
 from spotjob.controller.workqueue import WorkQueue
 from spotjob.core.ledger import Ledger
-from spotjob.core.ports import Aws, Clock, KubeError, Kubernetes, Table, Unanswered
+from spotjob.core.ports import Aws, Clock, KubeError, Kubernetes, Queue, Table, Unanswered
 from spotjob.core.resources import SpotJob, SpotJobClass
 from spotjob.core.signs import SignBook
 from spotjob.core.tokens import Keyring
@@ -49,6 +50,7 @@ class Runtime:
         clock: Clock,
         cluster: Cluster,
         keyring: Keyring,
+        open_queue: Callable[[str], Queue] | None = None,
     ) -> None:
         self._settings, self._kube, self._lease, self._clock = settings, kube, lease, clock
         self.store = Store()
@@ -95,6 +97,7 @@ class Runtime:
         self._poller = Poller(
             aws,
             self._ledger,
+            self._signs,
             self.store,
             self._terminator,
             clock,
@@ -102,6 +105,16 @@ class Runtime:
             cluster.uid,
             self._instance_changed,
             settings.poll_seconds,
+        )
+        self.listener = Listener(
+            open_queue,
+            self._signs,
+            self._ledger,
+            self.store,
+            clock,
+            lease,
+            self._instance_changed,
+            self._poller.look_at,
         )
         self._sweep = TemplateSweep(aws, self.store, clock, lease, cluster.uid, self._fleet.template_used)
         self.working = False
@@ -192,6 +205,8 @@ class Runtime:
             self._launcher.run(),
             self._terminator.run(),
             self._poller.run(),
+            self._poller.run_hearsay(),
+            self.listener.run(),
             self._mirror.run(),
             self._sweep.run(),
         ]

@@ -36,7 +36,9 @@ CONTAINER_ENV = (
 """What every container finds in its environment."""
 
 RESULT_LINE = "SPOTJOB-RESULT"
-"""The serial console line `SPOTJOB-RESULT <instance> <uid> <attempt> <exit code or -> <hmac>`: never the log."""
+"""The serial console line `SPOTJOB-RESULT <instance> <uid> <attempt> <finishedAs> <exit code or -> <signalled|free>
+<hmac in hex>`, never the log. The HMAC-SHA256 is keyed with the agent token and covers the words between, joined by
+single spaces; core/lastwords.py reads it."""
 
 
 class Strict(Wire):

@@ -87,7 +87,7 @@ class Ledger:
         for instance_id in [i for i, seen in self._instances.items() if seen.state.dead]:
             if instance_id not in self._named_by:
                 del self._instances[instance_id]
-        heard_of = self._instances.keys() | self._named_by.keys()
+        heard_of = self.known()
         self._spent &= heard_of
         for instance_id in self._missing.keys() - heard_of:
             del self._missing[instance_id]
@@ -202,6 +202,10 @@ class Ledger:
 
     def get(self, instance_id: str) -> Instance | None:
         return self._instances.get(instance_id)
+
+    def known(self) -> set[str]:
+        """Every id that is not forgotten."""
+        return self._instances.keys() | self._named_by.keys()
 
     def state_of(self, instance_id: str) -> InstanceState:
         known = self._instances.get(instance_id)
