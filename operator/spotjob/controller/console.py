@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -26,6 +27,7 @@ SETTLED = timedelta(seconds=30)
 DEATH_NOTED_WITHIN = timedelta(seconds=60)
 """Between an instance's death and the operator's note of it, as a rule. If it took longer, the search goes on."""
 AT_ONE_TIME = 4
+"""Questions in one region. Regions do not wait for each other."""
 
 Key = tuple[str, int]
 """Of an attempt: the job's uid and the number."""
@@ -38,7 +40,7 @@ class ConsoleReader:
         self._aws, self._keyring, self._clock, self._enqueue = aws, keyring, clock, enqueue
         self._answers: dict[Key, LastWords] = {}
         self._searches: dict[str, tuple[Key, asyncio.Task[None]]] = {}  # by job key
-        self._turns = asyncio.Semaphore(AT_ONE_TIME)
+        self._turns: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONE_TIME))
 
     def want(self, job: SpotJob) -> None:
         """Look for the result of the job's newest attempt, which must not be over."""
@@ -71,13 +73,18 @@ class ConsoleReader:
 
     async def _search(self, job: SpotJob, attempt: Attempt) -> None:
         for number in range(1000):
-            await self._clock.sleep(PAUSES[number] if number < len(PAUSES) else LAST_PAUSE)
-            async with self._turns:
+            await self._clock.sleep(self._pause(number))
+            async with self._turns[attempt.region]:
                 words = await self._ask(job, attempt)
             if words is not None:
                 self._answers[job.metadata.uid, attempt.number] = words
                 self._enqueue(job.key)
                 return
+
+    def _pause(self, number: int) -> float:
+        """Up to a fifth longer than planned, so that the searches after one outage drift apart."""
+        jitter = int(self._clock.token()[:6], 16) / 0xFFFFFF
+        return (PAUSES[number] if number < len(PAUSES) else LAST_PAUSE) * (1 + 0.2 * jitter)
 
     async def _ask(self, job: SpotJob, attempt: Attempt) -> LastWords | None:
         try:

@@ -20,7 +20,8 @@ from spotjob.core.resources import Attempt, SpotJob
 from spotjob.core.tokens import Keyring, sign
 
 _LINE = re.compile(
-    rf"{RESULT_LINE} (\S+) (\S+) (\d{{1,9}}) (\w{{1,32}}) (-|\d{{1,3}}) (signalled|free) ([0-9a-f]{{64}})"
+    rf"{RESULT_LINE} (\S+) (\S+) (\d{{1,9}}) (\w{{1,32}}) (-|\d{{1,3}}) (signalled|free) ([0-9a-f]{{64}})",
+    re.ASCII,
 )
 
 
