@@ -116,6 +116,12 @@ def test_a_wait_for_capacity_ends_at_its_timeout():
     assert decision.change == Verdict(Reason.CAPACITY_TIMEOUT, "No instance within capacityTimeoutSeconds (60)")
 
 
+def test_a_fallback_that_was_due_wakes_nobody_at_once_again():
+    job = waiting_for_capacity(capacity={"fallback": {"afterWaitingSeconds": 30}})
+    assert decide(job, observed(obstacle=short(90)), NOW + 29 * SECOND).wake_at == NOW + 30 * SECOND
+    assert decide(job, observed(obstacle=short(90)), NOW + 30 * SECOND).wake_at is None
+
+
 # ---- during an attempt --------------------------------------------------------------------------------------------
 
 

@@ -58,6 +58,12 @@ def test_a_dead_instance_may_have_left_its_result_on_the_console():
     assert decide(job, dead(), NOW) == Decision(ask_console=True, keep_offer=True, wake_at=NOW + 10 * MINUTE)
 
 
+def test_a_deadline_that_passes_during_the_search_wakes_nobody_at_once_again():
+    job = awaiting(running(activeDeadlineSeconds=60))
+    assert decide(job, dead(), NOW + 59 * SECOND).wake_at == NOW + 60 * SECOND
+    assert decide(job, dead(), NOW + 60 * SECOND).wake_at == NOW + 10 * MINUTE
+
+
 def test_a_result_on_the_console_is_judged_as_if_it_had_been_reported():
     found = observed(an_instance(state="terminated"), last_words=LastWords(a_finish(0)))
     ended = after(awaiting(running()), decide(awaiting(running()), found, NOW).change)

@@ -132,6 +132,7 @@ class World:
             self.clock,
             identity,
             KEYRING,
+            lambda _: self.events,
         )
         process = Process()
         task = asyncio.get_running_loop().create_task(runtime.run(), context=process.context())

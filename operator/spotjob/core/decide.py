@@ -36,7 +36,7 @@ def decide(job: SpotJob, observed: Observed, now: datetime) -> Decision:
 
     attempt = job.running
     step = during(job, attempt, observed, now) if attempt else _between(job, observed, now)
-    return waking(step, deadline)
+    return waking(step, deadline, now)
 
 
 # ---- towards the end ----------------------------------------------------------------------------------------------
@@ -134,8 +134,8 @@ def _obstructed(job: SpotJob, obstacle: Obstacle, now: datetime) -> Decision:
     shown = job.status.next_attempt_time
     stale = shown is None or obstacle.retry_at - shown >= WAIT_REFRESH
     changed = waiting if job.status.reason is not obstacle.reason or stale else None
-    step = waking(Decision(change=changed, launch=True), give_up)
-    return waking(step, fallback_at(job))
+    step = waking(Decision(change=changed, launch=True), give_up, now)
+    return waking(step, fallback_at(job), now)
 
 
 def _give_up_at(job: SpotJob, obstacle: Obstacle) -> datetime | None:

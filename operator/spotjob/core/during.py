@@ -63,7 +63,7 @@ def during(job: SpotJob, attempt: Attempt, observed: Observed, now: datetime) ->
         message = f"The status checks of instance {attempt.instance_id} fail, and its agent is silent"
         return _end(attempt, state, Outcome.INTERRUPTED, message)
 
-    return waking(replace(_within_deadlines(job, attempt, state, now), launch=spare), lost_at)
+    return waking(replace(_within_deadlines(job, attempt, state, now), launch=spare), lost_at, now)
 
 
 def _within_deadlines(job: SpotJob, attempt: Attempt, state: InstanceState, now: datetime) -> Decision:
@@ -176,8 +176,8 @@ def plus(start: datetime | None, seconds: int | None) -> datetime | None:
     return None if start is None or seconds is None else start + timedelta(seconds=seconds)
 
 
-def waking(decision: Decision, at: datetime | None) -> Decision:
-    """The same decision, looking again no later than `at`."""
-    if at is None or (decision.wake_at is not None and decision.wake_at <= at):
+def waking(decision: Decision, at: datetime | None, now: datetime) -> Decision:
+    """The same decision, looking again no later than `at`. What has passed is decided; it must not wake at once again."""
+    if at is None or at <= now or (decision.wake_at is not None and decision.wake_at <= at):
         return decision
     return replace(decision, wake_at=at)
