@@ -91,7 +91,12 @@ def cluster_uid() -> str:
 @pytest.fixture
 def launches(server: AwsServer, simulator: Simulator, cluster_uid: str) -> Launches:
     network = server.moto.network()
-    data = {"ImageId": "ami-05fb4f257abd42992", "SecurityGroupIds": [network["securityGroup"]]}
+    tags = [{"Key": plan.CLUSTER_UID_TAG, "Value": cluster_uid}]
+    data = {
+        "ImageId": "ami-05fb4f257abd42992",
+        "SecurityGroupIds": [network["securityGroup"]],
+        "TagSpecifications": [{"ResourceType": "spot-instances-request", "Tags": tags}],
+    }
     template = LaunchTemplate(f"spotjob-{cluster_uid}", data, {plan.CLUSTER_UID_TAG: cluster_uid})
     subnets = tuple(Subnet(each["id"], each["availabilityZone"]) for each in network["subnets"])
     return Launches(template, subnets)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from spotjob.aws.calls import Raw, pages
-from spotjob.core.ports import Ec2, Ec2Error, Ec2Unanswered
+from spotjob.aws.ec2 import IDS_PER_FILTER
+from spotjob.aws.ec2_answers import NEVER, RECLAIM_CODES
+from spotjob.core.ports import Console, Ec2, Ec2Error, Ec2Unanswered
 from spotjob.core.reasons import Reason
 from spotjob.core.states import InstanceState
 from spotjob.local.aws_server import AwsServer
@@ -132,3 +135,95 @@ async def test_a_throttled_termination_is_not_taken_apart(ec2: Ec2, launches: La
         await ec2.terminate(ids)
     assert refused.value.fault.reason is Reason.THROTTLED
     assert simulator.calls["TerminateInstances"] == 3, "boto3's own attempts, and no more"
+
+
+# ---- reclaims, status checks, the console -------------------------------------------------------------------------
+
+
+async def test_an_instance_under_notice_is_told_with_about_the_time_of_its_end(
+    ec2: Ec2, launches: Launches, server: AwsServer, cluster_uid: str
+) -> None:
+    one, _ = (await ec2.create_fleet(launches.request(count=2))).instances
+    assert await ec2.describe_reclaims(cluster_uid) == {}
+    with server.centre.open() as centre:
+        centre.interrupt(one.id, warning_seconds=120, spot_code="marked-for-termination")
+        noticed = centre.now
+    ((reclaimed, at),) = (await ec2.describe_reclaims(cluster_uid)).items()
+    assert reclaimed == one.id
+    assert abs(at - noticed - timedelta(minutes=2)) < timedelta(seconds=2)
+    assert at.tzinfo is UTC
+
+
+async def test_an_instance_that_was_taken_back_is_told_and_one_that_we_terminated_is_not(
+    ec2: Ec2, launches: Launches, server: AwsServer, cluster_uid: str
+) -> None:
+    reclaimed, ended = (await ec2.create_fleet(launches.request(count=2))).instances
+    with server.centre.open() as centre:
+        centre.reclaim(reclaimed.id)
+    await ec2.terminate([ended.id])
+    assert (await ec2.describe_reclaims(cluster_uid)).keys() == {reclaimed.id}
+
+
+async def test_reclaims_of_another_cluster_are_not_told(ec2: Ec2, launches: Launches, server: AwsServer) -> None:
+    (launched,) = (await ec2.create_fleet(launches.request())).instances
+    with server.centre.open() as centre:
+        centre.reclaim(launched.id)
+    assert await ec2.describe_reclaims("another-cluster") == {}
+
+
+def test_no_code_of_an_ordinary_life_or_of_our_own_calls_counts_as_a_reclaim() -> None:
+    ours = {"fulfilled", "instance-terminated-by-user", "spot-instance-terminated-by-user", "instance-stopped-by-user"}
+    assert ours.isdisjoint(RECLAIM_CODES)
+    assert len(RECLAIM_CODES) <= IDS_PER_FILTER
+
+
+async def test_failing_status_checks_are_told_while_they_fail(
+    ec2: Ec2, launches: Launches, server: AwsServer, cluster_uid: str
+) -> None:
+    one, _ = (await ec2.create_fleet(launches.request(count=2))).instances
+    with server.centre.open() as centre:
+        centre.impair(one.id)
+    assert await ec2.describe_impaired() == {one.id}
+    with server.centre.open() as centre:
+        centre.impair(one.id, on=False)
+    assert await ec2.describe_impaired() == set()
+
+
+async def test_a_console_is_text_and_says_when_it_was_taken(ec2: Ec2, launches: Launches, server: AwsServer) -> None:
+    (launched,) = (await ec2.create_fleet(launches.request())).instances
+    taken = datetime(2026, 11, 22, 1, 2, 3, tzinfo=UTC)
+    with server.centre.open() as centre:
+        centre.instance(launched.id).console_posted = ("exit ü\r\n", taken)
+    assert await ec2.console_output(launched.id) == Console("exit ü\r\n", taken)
+
+
+async def test_a_console_that_ec2_has_not_taken_yet_is_empty_and_old(
+    ec2: Ec2, launches: Launches, server: AwsServer
+) -> None:
+    (launched,) = (await ec2.create_fleet(launches.request())).instances
+    with server.centre.open() as centre:
+        centre.instance(launched.id).console_posted = None
+    assert await ec2.console_output(launched.id) == Console("", NEVER)
+
+
+async def test_an_instance_that_ec2_has_forgotten_has_no_console(ec2: Ec2) -> None:
+    assert await ec2.console_output(UNKNOWN) is None
+
+
+@pytest.mark.parametrize(
+    ("action", "look"),
+    [
+        ("DescribeSpotInstanceRequests", lambda ec2: ec2.describe_reclaims("uid")),
+        ("DescribeInstanceStatus", lambda ec2: ec2.describe_impaired()),
+        ("GetConsoleOutput", lambda ec2: ec2.console_output(UNKNOWN)),
+    ],
+)
+async def test_these_looks_fail_as_the_others_do(
+    ec2: Ec2, simulator: Simulator, action: str, look: Callable[[Ec2], Awaitable[object]]
+) -> None:
+    simulator.faults.order(Fault(action, "UnauthorizedOperation", "no", 403))
+    with pytest.raises(Ec2Error, match="UnauthorizedOperation"):
+        await look(ec2)
+    simulator.faults.order(Fault(action, "InternalError", status=500, times=3))
+    with pytest.raises(Ec2Unanswered):
+        await look(ec2)

@@ -69,7 +69,8 @@ class Searching:
     async def outcome(self, job: SpotJob) -> tuple[int | str, float]:
         """The exit code that was found, or `nothing`, and after how many seconds."""
         self.reader.want(job)
-        assert await self.told.get() == job.key
+        async with asyncio.timeout(3600):
+            assert await self.told.get() == job.key
         words = self.reader.answer(job)
         assert words is not None
         found = "nothing" if words.report is None else words.report.exit_code
