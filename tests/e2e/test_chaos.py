@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -202,4 +203,16 @@ def figures(jobs: list[SpotJob], runs: list[Run]) -> str:
     attempts = Counter(str(attempt.outcome) for job in jobs for attempt in job.status.attempts)
     most = max(len(job.status.attempts) for job in jobs)
     again = sum(1 for run in runs if run.exit_code == 0) - sum(1 for job in jobs if job.status.exit_code == 0)
-    return f"attempts {dict(attempts)}, at most {most} of one job; {len(runs)} containers, {again} finished in vain"
+    said = f"attempts {dict(attempts)}, at most {most} of one job; {len(runs)} containers, {again} finished in vain"
+    by_end = sorted((job for job in jobs if job.status.completion_time), key=_completion)
+    if len(by_end) < 2:
+        return said
+    late = _completion(by_end[-1]) - _completion(by_end[-2])
+    return (
+        f"{said}; the last one, {by_end[-1].metadata.name}, ended {late.total_seconds():.0f} s after the last but one"
+    )
+
+
+def _completion(job: SpotJob) -> datetime:
+    assert job.status.completion_time is not None
+    return job.status.completion_time
