@@ -23,6 +23,9 @@ class Settings(BaseSettings):
 
     poll_seconds: float = Field(default=15, gt=0, le=300)
     """Seconds between two DescribeInstances of the whole cluster."""
+    interruption_queue: str = Field(default="", pattern=r"^[A-Za-z0-9_-]{0,80}$")
+    """Name of the SQS queue, in every region that a class names, that EventBridge fills with EC2's events; empty:
+    none. deploy/aws/interruptions.yaml creates it."""
     batch_idle_seconds: float = Field(default=0.25, gt=0, le=10)
     """A launch waits this long for company after the last job of its shape came."""
     batch_max_seconds: float = Field(default=1.0, gt=0, le=60)

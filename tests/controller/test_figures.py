@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +21,10 @@ def figures() -> Figures:
     store = Store()
     for job in (a_job(name="new"), running()):
         store.put(job)
-    runtime: Any = SimpleNamespace(store=store, working=True, waiting=lambda: 3, instances_alive=lambda: 1)
+    listener = SimpleNamespace(counts=Counter(interruption=2, broken=1))
+    runtime: Any = SimpleNamespace(
+        store=store, working=True, waiting=lambda: 3, instances_alive=lambda: 1, listener=listener
+    )
     return Figures(runtime)
 
 
@@ -41,3 +45,6 @@ async def test_the_operator_serves_health_readiness_and_figures(figures: Figures
     assert "spotjob_instances_alive 1.0" in told
     assert 'spotjob_jobs{phase="New"} 1.0' in told
     assert 'spotjob_jobs{phase="Running"} 1.0' in told
+    assert 'spotjob_ec2_events_total{result="interruption"} 2.0' in told
+    assert 'spotjob_ec2_events_total{result="broken"} 1.0' in told
+    assert 'spotjob_ec2_events_total{result="foreign"} 0.0' in told

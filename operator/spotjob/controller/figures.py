@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client import Metric
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from spotjob.controller.listener import RESULTS
 from spotjob.controller.runtime import Runtime
 
 
@@ -19,7 +20,7 @@ class Figures(Collector):
         self._runtime = runtime
 
     def collect(self) -> Iterator[Metric]:
-        """Gauges, in Prometheus' base units."""
+        """In Prometheus' base units."""
         runtime = self._runtime
         yield GaugeMetricFamily("spotjob_leading", "1 while this process leads.", value=float(runtime.working))
         yield GaugeMetricFamily("spotjob_queue_depth", "Jobs that wait to be looked at.", value=runtime.waiting())
@@ -30,3 +31,9 @@ class Figures(Collector):
         for phase, count in Counter(str(j.status.phase or "New") for j in runtime.store.jobs()).items():
             jobs.add_metric([phase], count)
         yield jobs
+        events = CounterMetricFamily(
+            "spotjob_ec2_events", "Messages from the queue of EC2's events, by what became of them.", labels=["result"]
+        )
+        for result in RESULTS:
+            events.add_metric([result], runtime.listener.counts[result])
+        yield events

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from spotjob.aws.clients import make_aws
 from spotjob.aws.dynamodb import open_table
+from spotjob.aws.interruptions import make_queues
 from spotjob.clock import RealClock
 from spotjob.controller.figures import Figures
 from spotjob.controller.lease import Lease
@@ -29,7 +30,7 @@ from spotjob.controller.orders import Cluster
 from spotjob.controller.probes import Probes
 from spotjob.controller.runtime import Runtime
 from spotjob.controller.store import narrow
-from spotjob.core.ports import KubeError, Table, Unanswered
+from spotjob.core.ports import KubeError, Queue, Table, Unanswered
 from spotjob.core.resources import SpotJob, SpotJobClass
 from spotjob.core.tokens import launch_token
 from spotjob.core.wire import GROUP, VERSION
@@ -91,7 +92,9 @@ async def _main(settings: Settings) -> None:
             window_seconds=settings.launch_window_seconds,
         )
         lease = Lease(kube, clock, _identity(settings), settings.lease_seconds)
-        runtime = Runtime(settings, kube, make_aws(clock), _table(settings), lease, clock, cluster, keyring)
+        runtime = Runtime(
+            settings, kube, make_aws(clock), _table(settings), lease, clock, cluster, keyring, _queues(settings)
+        )
         await _serve(settings, runtime)
 
 
@@ -99,6 +102,10 @@ def _table(settings: Settings) -> Callable[[], Awaitable[Table]] | None:
     if not settings.mirror_table:
         return None
     return partial(open_table, settings.mirror_region, settings.mirror_table, create=settings.mirror_create_table)
+
+
+def _queues(settings: Settings) -> Callable[[str], Queue] | None:
+    return make_queues(settings.interruption_queue).open if settings.interruption_queue else None
 
 
 def _identity(settings: Settings) -> str:

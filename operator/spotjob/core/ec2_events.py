@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from datetime import MAXYEAR, UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeGuard
 
 from spotjob.core.signs import NOTICE
 from spotjob.core.states import InstanceState
@@ -108,13 +108,13 @@ def _maintenance(at: datetime, detail: dict[str, Any]) -> Event | Dropped:
     """Health also tells of other services, of past trouble and of bills."""
     match detail:
         case {"service": "EC2", "eventTypeCategory": "scheduledChange", "affectedEntities": list(entities)}:
-            named = (entity.get("entityValue") for entity in entities if isinstance(entity, dict))
+            named = [entity.get("entityValue") for entity in entities if isinstance(entity, dict)]
             ids = tuple(dict.fromkeys(value for value in named if _is_instance(value)))
             return Event(Kind.MAINTENANCE, ids, at) if ids else Dropped(Why.OF_ANOTHER_KIND)
     return Dropped(Why.OF_ANOTHER_KIND)
 
 
-def _is_instance(value: object) -> bool:
+def _is_instance(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and _INSTANCE_ID.fullmatch(value) is not None
 
 

@@ -33,6 +33,7 @@ from werkzeug.wrappers import Response
 from spotjob.local import catalogue, ec2_wire, imds
 from spotjob.local.datacentre import DataCentre
 from spotjob.local.ec2 import ACTIONS, ApiError, Reply, Simulator, Timing
+from spotjob.local.eventbus import EventBus
 from spotjob.local.levers import Levers
 from spotjob.local.machines import Machines, NoMachines
 from spotjob.local.moto_app import Environ, MotoApp, signed_for
@@ -59,18 +60,21 @@ class AwsServer:
             timing=replace(timing, machine_halts=True),
             surroundings=self.moto.surroundings(),
         )
-        self.centre = DataCentre(simulator, machines(self.url), f"{self.url}/_imds")
+        self._bus = EventBus(self.moto.send)
+        self.centre = DataCentre(simulator, machines(self.url), f"{self.url}/_imds", self._bus.put)
         self._levers = Levers(self.centre, self.moto)
         self._metadata = imds.MetadataService(region, secrets.token_bytes(32))
 
     def start(self) -> None:
         ec2_wire.load()
+        self._bus.start()
         self.centre.start()
         self._thread.start()
 
     def stop(self) -> None:
         """Halt the machines, then stop answering: what shuts down in them may still ask for metadata."""
         self.centre.stop()
+        self._bus.stop()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()

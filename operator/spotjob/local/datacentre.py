@@ -10,7 +10,7 @@ import base64
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -29,8 +29,16 @@ log = logging.getLogger(__name__)
 class DataCentre:
     """One simulated region in operation, between `start` and `stop`."""
 
-    def __init__(self, simulator: Simulator, machines: Machines, imds_root: str) -> None:
-        """`imds_root` is the URL that, with an instance id behind it, is that instance's metadata service."""
+    def __init__(
+        self,
+        simulator: Simulator,
+        machines: Machines,
+        imds_root: str,
+        deliver: Callable[[Sequence[Mapping[str, Any]]], None] = lambda _: None,
+    ) -> None:
+        """`imds_root` is the URL that, with an instance id behind it, is that instance's metadata service. `deliver`
+        gets every event as EventBridge would, and must return at once."""
+        self._deliver = deliver
         self._ec2 = simulator
         self._machines = machines
         self._imds_root = imds_root
@@ -77,6 +85,7 @@ class DataCentre:
         while not self._closing.wait(_TICK_SECONDS):
             with self.open() as ec2:
                 events = ec2.take_events()
+            self._deliver(events)
             for event in events:
                 self._obey(event)
 

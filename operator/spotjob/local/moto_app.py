@@ -11,7 +11,8 @@ import io
 import json
 import re
 import threading
-from collections.abc import Callable, Container, Iterator, Mapping
+import time
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -20,6 +21,7 @@ from werkzeug.wrappers import Response
 from spotjob.local.ec2 import ACCOUNT, Surroundings
 
 Environ = dict[str, Any]
+RETENTION_SECONDS = 300
 _SCOPE = re.compile(r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/aws4_request")
 _UNLOCKED = frozenset({("sqs", "ReceiveMessage")})
 """A long poll must not hold the lock of its service. moto hands each message out once all the same."""
@@ -107,6 +109,21 @@ class MotoApp:
     def _groups(self) -> Container[str]:
         return {name for groups in list(self._ec2().groups.values()) for name in list(groups)}
 
+    # ---- SQS
+
+    def send(self, queue: str, bodies: Sequence[str]) -> None:
+        """Put messages into a queue, which is made when it is not there; what nobody reads for 5 minutes goes."""
+        self._application()
+        from moto.sqs.models import sqs_backends
+
+        with self._lock("sqs"):
+            backend = sqs_backends[ACCOUNT][self._region]
+            if queue not in backend.queues:
+                backend.create_queue(queue, MessageRetentionPeriod=str(RETENTION_SECONDS))
+            _drop_the_old(backend.queues[queue])
+            for body in bodies:
+                backend.send_message(queue, body)
+
     # ---- DynamoDB
 
     def items(self, table: str) -> list[dict[str, Any]]:
@@ -123,6 +140,12 @@ class MotoApp:
         from moto.dynamodb.models import dynamodb_backends
 
         return dynamodb_backends[ACCOUNT][self._region].tables
+
+
+def _drop_the_old(queue: Any) -> None:
+    """moto hides messages that are too old, and keeps them."""
+    oldest = (time.time() - RETENTION_SECONDS) * 1000
+    queue._messages[:] = [message for message in queue._messages if message.sent_timestamp > oldest]
 
 
 def _untracked(cls: type, *_: Any, **__: Any) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import spotjob
+from spotjob.local.eventbus import QUEUE
 from spotjob.local.layout import API, AWS, OPERATOR, REGION, REGISTRY, Layout
 
 _SOURCES = Path(spotjob.__file__).parents[1]
@@ -59,6 +60,7 @@ def _service_environment(part: str, layout: Layout) -> dict[str, str]:
         "SPOTJOB_TOKEN_KEY_DIR": str(layout.key_folder),
         "SPOTJOB_MIRROR_CREATE_TABLE": "true",
         "SPOTJOB_POLL_SECONDS": "1",
+        "SPOTJOB_INTERRUPTION_QUEUE": QUEUE,
         # There is one operator here, and it is always the same one: a restarted one need not wait for its own lease.
         "SPOTJOB_IDENTITY": "local",
         "SPOTJOB_METRICS_PORT": str(layout.ports["metrics"]),
