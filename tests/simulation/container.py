@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from spotjob.core.contract import Assignment, FinishedAs
 from spotjob.core.ports import KubeError, Unanswered
+from tests.simulation.service import Over
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -57,6 +58,8 @@ class Story:
     exit: Exit | None = None
     said: bool = False
     """It has called back, or tried to."""
+    heard: bool = False
+    """The API has taken its word."""
     told_at: datetime | None = None
     """When the result stood on the serial console."""
 
@@ -120,6 +123,10 @@ class Container:
         self.story.said = True
         while True:
             try:
-                return await self.world.api.callback(self.pair, self.story.instance, behaviour.says)
+                await self.world.api.callback(self.pair, self.story.instance, behaviour.says)
+                self.story.heard = True
+                return
+            except Over:
+                return
             except (KubeError, Unanswered):
                 await asyncio.sleep(CALL_AGAIN_SECONDS)

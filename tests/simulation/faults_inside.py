@@ -93,8 +93,9 @@ class InsideFaults(Choosing):
         host.hang(container_too=self._chance.random() < 0.5)
         self.impaired[host.id] += 1
         self._world.ec2.impair(host.id)
-        await asyncio.sleep(self._chance.choice((20, 200, 500)))
-        if host.instance.alive:
+        forever = self._chance.random() < 0.5
+        await asyncio.sleep(self._chance.choice((20, 200, 400)))
+        if host.instance.alive and not forever:
             host.recover()
             self._world.ec2.impair(host.id, False)
         return True

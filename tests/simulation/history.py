@@ -74,8 +74,9 @@ class _Play:
         window = chance.choice((120, 180, 300))
         async with World(timing=timing, tick_seconds=0.5, launch_window_seconds=window) as world:
             world.behaviour = self._behaviour
-            if chance.random() < 0.3:
-                world.cluster.classes[0] = a_class("default", default=True, maxConcurrent=chance.randint(1, 4))
+            most = chance.randint(1, 4) if chance.random() < 0.3 else 1000
+            limits = {"maxConcurrent": most, "maxInstanceSeconds": chance.choice((900, 3000))}
+            world.cluster.classes[0] = a_class("default", default=True, **limits)
             world.report_seconds = chance.choice((60.0, 600.0))
             world.cluster.watch_seconds = chance.choice((0.01, 0.3, 2.0))
             faults = Faults(world, Random(chance.random()))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from spotjob.core.budgets import LAUNCH_ERROR_LIMIT
-from spotjob.core.reasons import Reason
-from spotjob.core.resources import SpotJob
+from spotjob.core.reasons import Outcome, Reason
+from spotjob.core.resources import Attempt, SpotJob
 from tests.simulation.container import Story
 
 
@@ -16,14 +16,22 @@ def why_wrong(job: SpotJob, stories: Sequence[Story], deleted: bool) -> str | No
     `stories`: what truly became of its attempts whose container was to be made.
     """
     counts, spec = job.status.counts, job.spec
-    failed = sum(1 for story in stories if _failed(story))
-    if counts.failures > failed and spec.attempt_deadline_seconds is None:
+    failed = sum(map(_failed, stories)) + sum(_overdue(job, attempt) for attempt in job.status.attempts)
+    if counts.failures > failed:
         return f"{counts.failures} failures, but only {failed} containers failed"
     if counts.failures > spec.backoff_limit + 1 or counts.launch_errors > LAUNCH_ERROR_LIMIT + 1:
         return f"a budget is overdrawn: {counts}"
     if spec.interruption_limit is not None and counts.interruptions > spec.interruption_limit + 1:
         return f"interruptionLimit is {spec.interruption_limit}, and there were {counts.interruptions}"
     return _unfounded(job, stories, deleted) if job.finished else None
+
+
+def _overdue(job: SpotJob, attempt: Attempt) -> bool:
+    """Its own deadline passed, or the longest time that its class admits."""
+    if attempt.outcome is not Outcome.ATTEMPT_DEADLINE_EXCEEDED or attempt.ended_at is None:
+        return False
+    powered_off = attempt.power_off_at is not None and attempt.power_off_at <= attempt.ended_at
+    return powered_off or job.spec.attempt_deadline_seconds is not None
 
 
 def _failed(story: Story) -> bool:
@@ -37,8 +45,9 @@ def _failed(story: Story) -> bool:
 def _succeeded(job: SpotJob, story: Story) -> bool:
     if story.said and story.behaviour.says == "ok":
         return True
-    lenient = job.spec.interruption.exit_zero == "Succeeded"
-    return story.proven or (lenient and story.exit is not None and story.exit.code == 0)
+    if story.exit is None or story.exit.code != 0 or (story.heard and story.behaviour.says == "nok"):
+        return False
+    return not story.exit.signalled or job.spec.interruption.exit_zero == "Succeeded"
 
 
 def _unfounded(job: SpotJob, stories: Sequence[Story], deleted: bool) -> str | None:

@@ -177,7 +177,7 @@ def plus(start: datetime | None, seconds: int | None) -> datetime | None:
 
 
 def waking(decision: Decision, at: datetime | None, now: datetime) -> Decision:
-    """The same decision, looking again no later than `at`. What has passed is decided; it must not wake at once again."""
+    """The same decision, looking again no later than `at`. A time that has passed is decided: it wakes nobody."""
     if at is None or at <= now or (decision.wake_at is not None and decision.wake_at <= at):
         return decision
     return replace(decision, wake_at=at)
