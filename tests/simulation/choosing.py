@@ -59,7 +59,8 @@ class Choosing:
 
     def _host(self) -> Host | None:
         """One that works; as a rule with a container."""
-        hosts = [h for h in self._world.hosts.values() if not h.hung and h.instance.state is InstanceState.RUNNING]
+        hosts = [h for h in self._world.hosts.values() if not (h.hung or h.rebooting)]
+        hosts = [h for h in hosts if h.instance.state is InstanceState.RUNNING]
         busy = [h for h in hosts if h.container is not None]
         chosen = busy if busy and self._chance.random() < 0.7 else hosts
         return self._chance.choice(chosen) if chosen else None

@@ -47,7 +47,7 @@ class Host:
         """The metadata service does not answer."""
         self.agent_dead = False
         """Whatever started it again does so no more."""
-        self.hung = self._dead = False
+        self.hung = self.rebooting = self._dead = False
         self.heard_at = self.launched
         """When the API last answered its heartbeat."""
         self._agent_process, self._container_process = Process(), Process()
@@ -112,10 +112,12 @@ class Host:
             task.cancel()
         self.recover()
         self.container = None
-        if not self.agent_dead:
+        self.rebooting = not self.agent_dead
+        if self.rebooting:
             asyncio.get_running_loop().call_later(REBOOT_SECONDS, self._booted, context=self._agent_process.context())
 
     def _booted(self) -> None:
+        self.rebooting = False
         if self.instance.alive:
             self._agent = self._start_agent()
 
