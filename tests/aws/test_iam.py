@@ -14,9 +14,11 @@ from spotjob.core.states import CapacityType
 
 ROOT = Path(__file__).parents[2]
 POLICY = json.loads((ROOT / "docs" / "iam-operator.json").read_text())
-OPERATIONS = re.compile(r'"((?:create|describe|delete|terminate|get|put|update|batch)_[a-z_]+|query)"')
+OPERATIONS = re.compile(r'"((?:create|describe|delete|terminate|get|put|receive|update|batch)_[a-z_]+|query)"')
 CHECKED_BY_CREATE_FLEET = {"ec2:RunInstances", "ec2:CreateTags", "iam:PassRole"}
-SERVICES = {"ec2.py": "ec2", "catalogue.py": "ec2", "dynamodb.py": "dynamodb"}
+SERVICES = {"ec2.py": "ec2", "catalogue.py": "ec2", "dynamodb.py": "dynamodb", "interruptions.py": "sqs"}
+ELSEWHERE = {"ec2:GetParameter": "ssm:GetParameter", "sqs:DeleteMessageBatch": "sqs:DeleteMessage"}
+"""Calls that IAM knows by another name than the source file's service and the operation."""
 
 
 def granted() -> set[str]:
@@ -29,8 +31,8 @@ def called() -> set[str]:
     found = set()
     for name, service in SERVICES.items():
         for operation in OPERATIONS.findall((ROOT / "operator" / "spotjob" / "aws" / name).read_text()):
-            action = "".join(word.title() for word in operation.split("_"))
-            found.add("ssm:GetParameter" if action == "GetParameter" else f"{service}:{action}")
+            action = f"{service}:" + "".join(word.title() for word in operation.split("_"))
+            found.add(ELSEWHERE.get(action, action))
     return found
 
 
