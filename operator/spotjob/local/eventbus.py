@@ -9,12 +9,13 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 QUEUE = "spotjob-interruptions"
 
-Event = Mapping[str, Any]
+Told = Mapping[str, Any]
+"""One event, as EventBridge delivers it."""
 
 log = logging.getLogger(__name__)
 
@@ -25,24 +26,26 @@ class EventBus:
     def __init__(self, send: Callable[[str, Sequence[str]], None]) -> None:
         """`send` puts bodies into the queue of a name."""
         self._send = send
-        self._events: SimpleQueue[Sequence[Event] | None] = SimpleQueue()
+        self._events: SimpleQueue[Sequence[Told] | None] = SimpleQueue()
+        self._stopping = Event()
         self._thread = Thread(target=self._run, name="event-bus", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """What was put before is delivered."""
+        """What is not delivered yet is lost: the account ends."""
+        self._stopping.set()
         self._events.put(None)
         self._thread.join()
 
-    def put(self, events: Sequence[Event]) -> None:
+    def put(self, events: Sequence[Told]) -> None:
         """Returns at once."""
         if events:
             self._events.put(events)
 
     def _run(self) -> None:
-        while (events := self._events.get()) is not None:
+        while (events := self._events.get()) is not None and not self._stopping.is_set():
             try:
                 self._send(QUEUE, [json.dumps(event) for event in events])
             except Exception:  # the events are lost, as EventBridge's may be; later ones must not be

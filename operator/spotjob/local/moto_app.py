@@ -22,6 +22,8 @@ from spotjob.local.ec2 import ACCOUNT, Surroundings
 
 Environ = dict[str, Any]
 RETENTION_SECONDS = 300
+MOST_MESSAGES = 200
+"""In a queue that nobody reads; one that is read holds a few."""
 _SCOPE = re.compile(r"Credential=[^/]+/\d+/([^/]+)/([^/]+)/aws4_request")
 _UNLOCKED = frozenset({("sqs", "ReceiveMessage")})
 """A long poll must not hold the lock of its service. moto hands each message out once all the same."""
@@ -112,7 +114,10 @@ class MotoApp:
     # ---- SQS
 
     def send(self, queue: str, bodies: Sequence[str]) -> None:
-        """Put messages into a queue, which is made when it is not there; what nobody reads for 5 minutes goes."""
+        """Put messages into a queue, which is made when it is not there.
+
+        What nobody reads for 5 minutes goes, and nothing gets into a full queue: moto looks at all of it at each call.
+        """
         self._application()
         from moto.sqs.models import sqs_backends
 
@@ -121,7 +126,8 @@ class MotoApp:
             if queue not in backend.queues:
                 backend.create_queue(queue, MessageRetentionPeriod=str(RETENTION_SECONDS))
             _drop_the_old(backend.queues[queue])
-            for body in bodies:
+            room = max(0, MOST_MESSAGES - len(backend.queues[queue]._messages))
+            for body in bodies[:room]:
                 backend.send_message(queue, body)
 
     # ---- DynamoDB
