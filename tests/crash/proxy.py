@@ -67,7 +67,10 @@ class Proxy:
         self._streams.clear()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
+        try:
+            body = await request.read()
+        except ConnectionResetError:  # the process died in the middle of its request: nothing was asked
+            return web.Response(status=499)
         if request.query.get("watch") in ("true", "1"):
             return await self._stream(request)
         what = self._name(request.method, request.path, request.headers, body)
