@@ -65,7 +65,6 @@ class SqsQueue:
         code, text = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
         if code not in MISSING:
             return QueueError(f"{operation}: {code}: {text}")
-        self._url = ""
         return QueueError(
             f"there is no SQS queue {self._name} in {self._region}: create it with deploy/aws/interruptions.yaml, or "
             "do without EC2's events with an empty SPOTJOB_INTERRUPTION_QUEUE"
