@@ -56,6 +56,7 @@ class AroundFaults(Choosing):
         return True
 
     async def watch_gap(self) -> bool:
+        """The watch breaks, and its version has expired when it is back (410): it begins anew with a list."""
         if (operator := self._operator()) is None:
             return False
         operator.watch_broken = True

@@ -111,7 +111,7 @@ class Ec2Faults(Choosing):
             return False
         self.impaired[host.id] += 1
         self._world.ec2.impair(host.id)
-        await asyncio.sleep(self._chance.choice((20, 100, 400)))
+        await asyncio.sleep(self._chance.choice((20, 400, 400)))
         if not host.hung and host.instance.alive:
             self._world.ec2.impair(host.id, False)
         return True

@@ -160,7 +160,7 @@ class _Play:
         """The container's run, the same whenever it is asked for."""
         chance = Random(f"{self._seed}/{pair.uid}/{pair.attempt}")
         return Behaviour(
-            seconds=chance.choice((1.0, 10.0, 30.0, 60.0, 200.0, 500.0)) * chance.uniform(0.5, 1),
+            seconds=chance.choice((1.0, 10.0, 30.0, 60.0, 200.0, 900.0)) * chance.uniform(0.5, 1),
             code=chance.choice((0, 0, 0, 0, 1, 7)),
             prepare_seconds=chance.choice((0.0, 0.0, 5.0, 30.0, 100.0)),
             fails=chance.choice(FAILS) if chance.random() < 0.05 else None,

@@ -100,3 +100,31 @@ async def test_a_container_whose_agent_is_dead_is_ended_at_the_end_of_its_grace(
         assert world.alive() == 1
         await world.until(lambda: world.alive() == 0, seconds=20)
         await world.until(lambda: key not in world.cluster.jobs, seconds=60)
+
+
+# ---- failing status checks ------------------------------------------------------------------------------------------
+
+
+async def test_a_host_whose_status_checks_fail_is_kept_while_its_agent_speaks():
+    async with World(run_seconds=900) as world:
+        world.cluster.apply("night")
+        await world.until(lambda: world.cluster.phases()["Running"] == 1)
+        world.ec2.impair(world.ec2.instances()[0].id)
+        await world.until(lambda: all_ok(world, 1), seconds=1200)
+        (job,) = world.cluster.seen.values()
+        assert job.status.attempts[0].impaired_at is not None
+        assert [a.outcome for a in job.status.attempts] == ["Succeeded"]
+
+
+async def test_a_host_whose_status_checks_fail_and_whose_agent_is_silent_is_given_up_after_five_minutes():
+    async with World() as world:
+        world.behaviour = lambda pair: Behaviour(3600 if pair.attempt == 1 else 5, 0)
+        key = world.cluster.apply("night")
+        await world.until(lambda: world.cluster.phases()["Running"] == 1)
+        (host,) = world.hosts.values()
+        host.kill_agent()
+        world.ec2.impair(host.id)
+        await asyncio.sleep(295)
+        assert world.cluster.job(key).status.counts.interruptions == 0
+        await world.until(lambda: all_ok(world, 1), seconds=300)
+        assert [a.outcome for a in world.cluster.job(key).status.attempts] == ["Interrupted", "Succeeded"]
