@@ -194,22 +194,6 @@ def spare_bound_while_the_old_container_runs(stack: ExitStack) -> None:
 
 
 @_plant
-def spare_left_at_the_notice(stack: ExitStack) -> None:
-    """Each look at a job under notice forgets the spare that the last one asked for, and asks for another."""
-    original = reconcile.Reconciler._ask_for
-
-    def _ask_for(self: Any, job: SpotJob, decision: Decision) -> None:
-        if decision.launch and job.running is not None:
-            offer = self._launcher.offer(job.key)
-            self._launcher.forget(job.key)
-            if offer is not None:
-                self._ledger._spent.add(offer.id)
-        original(self, job, decision)
-
-    _put(stack, reconcile.Reconciler, "_ask_for", _ask_for)
-
-
-@_plant
 def last_words_ignored(stack: ExitStack) -> None:
     """The console is asked, and its answer not read."""
 
