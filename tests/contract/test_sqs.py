@@ -103,6 +103,11 @@ async def test_a_missing_queue_is_named_with_what_to_do(queues: Queues) -> None:
         await missing.receive()
 
 
+async def test_a_warm_account_has_the_queue_before_anything_has_happened(server: AwsServer, queues: Queues) -> None:
+    server.warm()
+    assert await queues.open(REGION).receive() == []
+
+
 async def test_ten_thousand_messages_are_drained_and_the_hundred_that_matter_are_heard(
     server: AwsServer, queues: Queues, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,7 +33,7 @@ from werkzeug.wrappers import Response
 from spotjob.local import catalogue, ec2_wire, imds
 from spotjob.local.datacentre import DataCentre
 from spotjob.local.ec2 import ACTIONS, ApiError, Reply, Simulator, Timing
-from spotjob.local.eventbus import EventBus
+from spotjob.local.eventbus import QUEUE, EventBus
 from spotjob.local.levers import Levers
 from spotjob.local.machines import Machines, NoMachines
 from spotjob.local.moto_app import Environ, MotoApp, signed_for
@@ -70,6 +70,11 @@ class AwsServer:
         self._bus.start()
         self.centre.start()
         self._thread.start()
+
+    def warm(self) -> None:
+        """Make now what the first requests would wait for. The queue comes first: who misses it asks again later."""
+        self.moto.send(QUEUE, ())
+        self.moto.warm()
 
     def stop(self) -> None:
         """Halt the machines, then stop answering: what shuts down in them may still ask for metadata."""
@@ -228,7 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         signal.signal(name, lambda *_: stopping.set())
     server.start()
     print(server.url, flush=True)
-    threading.Thread(target=server.moto.warm, name="warm-moto", daemon=True).start()
+    threading.Thread(target=server.warm, name="warm-moto", daemon=True).start()
     stopping.wait()
     server.stop()
 
