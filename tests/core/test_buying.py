@@ -59,6 +59,20 @@ def test_another_wait_is_no_shortage_of_the_market(reason):
     assert capacity_type(waiting(reason), NOW + 3600 * SECOND) is SPOT
 
 
+@pytest.mark.parametrize("reason", [Reason.QUOTA_EXCEEDED, Reason.THROTTLED, Reason.CLASS_NOT_READY])
+def test_trouble_with_on_demand_does_not_turn_a_wait_that_fell_back_to_spot_again(reason):
+    late = NOW + 60 * SECOND
+    job = after(waiting(Reason.INSUFFICIENT_CAPACITY), Waiting(reason, "no", late), at=late)
+    assert (job.status.capacity_type, capacity_type(job, late)) == (ON_DEMAND, ON_DEMAND)
+
+
+def test_the_attempt_after_one_on_demand_that_only_a_wait_had_escalated_is_spot_again():
+    bought = Bound(an_instance(capacity_type=ON_DEMAND))
+    job = after(waiting(Reason.INSUFFICIENT_CAPACITY), bought, Ended(Outcome.HOST_LOST))
+    assert capacity_type(job, NOW) is SPOT
+    assert after(job, Waiting(Reason.QUOTA_EXCEEDED, "no", NOW)).status.capacity_type is SPOT
+
+
 def test_the_fallback_shows_in_the_status_and_as_a_condition():
     job = again(interrupted(running(capacity={"type": "spot", "fallback": {"afterInterruptions": 1}})), "i-2")
     assert (job.status.capacity_type, conditions(job).get("FallenBack")) == (SPOT, None)

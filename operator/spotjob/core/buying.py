@@ -20,6 +20,8 @@ def capacity_type(job: SpotJob, now: datetime) -> CapacityType:
         return job.spec.capacity.type
     if fallback.after_interruptions is not None and _interruptions(job) >= fallback.after_interruptions:
         return CapacityType.ON_DEMAND
+    if _fell_back(job):
+        return CapacityType.ON_DEMAND
     due = fallback_at(job)
     return CapacityType.ON_DEMAND if due is not None and due <= now else job.spec.capacity.type
 
@@ -32,6 +34,13 @@ def fallback_at(job: SpotJob) -> datetime | None:
     if seconds is None or since is None or job.status.reason is not Reason.INSUFFICIENT_CAPACITY:
         return None
     return since + timedelta(seconds=seconds)
+
+
+def _fell_back(job: SpotJob) -> bool:
+    """This wait is for on-demand by now. If an on-demand call that EC2 throttles turned it back to spot, it would be
+    short of spot at once, due for on-demand again, and the two would be asked for in turns without a pause."""
+    status = job.status
+    return status.capacity_type is CapacityType.ON_DEMAND and status.reason is not None and status.reason.is_shortage
 
 
 def _interruptions(job: SpotJob) -> int:
