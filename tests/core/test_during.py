@@ -41,15 +41,15 @@ def signs(**known):
 # ---- the instance died without a report ---------------------------------------------------------------------------
 
 
-def awaiting(job: SpotJob) -> SpotJob:
-    """The job once its death was seen."""
-    return after(job, decide(job, dead(), NOW).change)
+def awaiting(job: SpotJob, seen_at=NOW) -> SpotJob:
+    """The job once its instance was seen dead."""
+    return after(job, decide(job, dead(), seen_at).change, at=seen_at)
 
 
 def outcome_of(job, gone, now=NOW):
     """What the attempt comes to when the console shows no result."""
     gone = observed(*gone.instances, last_words=SILENT)
-    return decide(awaiting(job), gone, now).change.outcome
+    return decide(awaiting(job, now), gone, now).change.outcome
 
 
 def test_a_dead_instance_may_have_left_its_result_on_the_console():
@@ -193,15 +193,41 @@ def impaired(*changes) -> SpotJob:
 FAILING = signs(checked=True, impaired_since=NOW)
 
 
+LOST = NOW + 5 * MINUTE
+
+
+def test_a_silent_host_whose_checks_fail_for_five_minutes_is_terminated_and_concludes_nothing_yet():
+    assert decide(impaired(), FAILING, LOST) == Decision(terminate=frozenset({"i-1"}))
+    assert decide(impaired(), observed(an_instance(state="shutting-down")), LOST) == Decision()
+
+
 def test_a_silent_host_whose_checks_fail_for_five_minutes_is_given_up_as_an_interruption():
-    decision = decide(impaired(), FAILING, NOW + 5 * MINUTE)
-    assert (decision.change.outcome, decision.terminate) == (Outcome.INTERRUPTED, {"i-1"})
+    assert decide(awaiting(impaired(), LOST), dead(), LOST).ask_console
+    assert outcome_of(impaired(), dead(), LOST) is Outcome.INTERRUPTED
+
+
+def test_a_host_that_was_cut_off_when_its_container_ended_has_left_the_result_on_its_console():
+    job = awaiting(impaired(), LOST)
+    told = observed(*dead().instances, last_words=LastWords(a_finish(0)))
+    assert decide(job, told, LOST).change.outcome is Outcome.SUCCEEDED
+
+
+def test_a_container_that_called_back_ok_has_succeeded_though_its_host_is_given_up():
+    job = impaired(CalledBack(ok=True))
+    assert decide(job, FAILING, LOST).change is None
+    assert decide(job, dead(), LOST).change.outcome is Outcome.SUCCEEDED
+
+
+def test_a_host_that_dies_before_it_is_given_up_is_lost_however_long_its_console_is_searched():
+    job = awaiting(impaired(), NOW + MINUTE)
+    silent = observed(*dead().instances, last_words=SILENT)
+    assert decide(job, silent, LOST).change.outcome is Outcome.HOST_LOST
 
 
 def test_a_host_whose_agent_is_heard_is_not_given_up():
     job = after(impaired(), Heard(), at=NOW + 4 * MINUTE)
     assert decide(job, FAILING, NOW + 6 * MINUTE) == Decision(wake_at=NOW + 7 * MINUTE)
-    assert decide(job, FAILING, NOW + 7 * MINUTE).change.outcome is Outcome.INTERRUPTED
+    assert decide(job, FAILING, NOW + 7 * MINUTE).terminate == {"i-1"}
 
 
 # ---- stopping by order --------------------------------------------------------------------------------------------

@@ -59,9 +59,9 @@ def during(job: SpotJob, attempt: Attempt, observed: Observed, now: datetime) ->
         return Decision(change=sign, launch=spare or isinstance(sign, Noticed))
 
     lost_at = _lost_at(attempt)
+    # The agent may only be cut off, and its result on the console: its instance's death decides.
     if lost_at is not None and lost_at <= now:
-        message = f"The status checks of instance {attempt.instance_id} fail, and its agent is silent"
-        return _end(attempt, state, Outcome.INTERRUPTED, message)
+        return Decision(terminate=_alive(attempt, state), launch=spare)
 
     return waking(replace(_within_deadlines(job, attempt, state, now), launch=spare), lost_at, now)
 
@@ -83,8 +83,12 @@ def _within_deadlines(job: SpotJob, attempt: Attempt, state: InstanceState, now:
 
 
 def _end(attempt: Attempt, state: InstanceState, outcome: Outcome, message: str) -> Decision:
-    terminate = frozenset() if state.ending else frozenset({attempt.instance_id})
-    return Decision(change=Ended(outcome, message), terminate=terminate)
+    return Decision(change=Ended(outcome, message), terminate=_alive(attempt, state))
+
+
+def _alive(attempt: Attempt, state: InstanceState) -> frozenset[str]:
+    """What to terminate: the attempt's instance, unless it is on its way already."""
+    return frozenset() if state.ending else frozenset({attempt.instance_id})
 
 
 # ---- stopping by order --------------------------------------------------------------------------------------------
@@ -134,14 +138,14 @@ def _lost_at(attempt: Attempt) -> datetime | None:
 
 def _after_its_death(job: SpotJob, attempt: Attempt, observed: Observed, now: datetime) -> Decision:
     """Silence is no verdict: the agent may have finished its work and not have reached the API."""
-    inferred = _ended_with_its_instance(attempt, observed.instance(attempt.instance_id), now)
+    since = job.status.waiting_since if job.status.reason is Reason.AWAITING_RESULT else None
+    inferred = _ended_with_its_instance(attempt, observed.instance(attempt.instance_id), since or now)
     if attempt.claimed_at is None or inferred.outcome is Outcome.SUCCEEDED:
         return Decision(change=inferred)
     if observed.last_words is not None:
         report = observed.last_words.report
         return Decision(change=inferred if report is None else judge(job, attempt, report), keep_offer=True)
 
-    since = job.status.waiting_since if job.status.reason is Reason.AWAITING_RESULT else None
     if since is None:
         message = f"Instance {attempt.instance_id} is gone and has not reported: its console is asked for the result"
         return Decision(change=Waiting(Reason.AWAITING_RESULT, message, now + RESULT_WAIT), keep_offer=True)
@@ -150,8 +154,8 @@ def _after_its_death(job: SpotJob, attempt: Attempt, observed: Observed, now: da
     return Decision(ask_console=True, keep_offer=True, wake_at=since + RESULT_WAIT)
 
 
-def _ended_with_its_instance(attempt: Attempt, instance: Instance | None, now: datetime) -> Ended:
-    """The instance died and nobody reported an exit code: silence is never a success."""
+def _ended_with_its_instance(attempt: Attempt, instance: Instance | None, at: datetime) -> Ended:
+    """The instance was seen dead `at` this time and nobody reported an exit code: silence is never a success."""
     where = f"Instance {attempt.instance_id}"
     if attempt.callback is not None and attempt.callback.ok:
         return Ended(Outcome.SUCCEEDED, f"The container called back ok before its instance died. {where}")
@@ -161,7 +165,9 @@ def _ended_with_its_instance(attempt: Attempt, instance: Instance | None, now: d
         return Ended(Outcome.INTERRUPTED, f"EC2 took the instance back. {where}")
     if attempt.drill_at is not None:
         return Ended(Outcome.INTERRUPTED, f"A drill ended the attempt as a reclaim would. {where}")
-    if attempt.power_off_at is not None and attempt.power_off_at <= now:
+    if (lost_at := _lost_at(attempt)) is not None and lost_at <= at:
+        return Ended(Outcome.INTERRUPTED, f"The status checks failed, and the agent was silent. {where}")
+    if attempt.power_off_at is not None and attempt.power_off_at <= at:
         return Ended(Outcome.ATTEMPT_DEADLINE_EXCEEDED, f"{where} reached the longest time that it may run")
     if attempt.claimed_at is None:
         return Ended(Outcome.STARTUP_TIMEOUT, f"{where} ended before it took the job up")
