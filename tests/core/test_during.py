@@ -120,6 +120,8 @@ def test_an_instance_that_reached_its_longest_time_is_a_deadline_and_not_a_lost_
     job = after(booting(), Claimed("hash", power_off_at=NOW + 300 * SECOND), Started(NOW))
     assert outcome_of(job, dead(), NOW + 299 * SECOND) is Outcome.HOST_LOST
     assert outcome_of(job, dead(), NOW + 300 * SECOND) is Outcome.ATTEMPT_DEADLINE_EXCEEDED
+    searched = observed(an_instance(state="terminated"), last_words=SILENT)
+    assert decide(awaiting(job), searched, NOW + 300 * SECOND).change.outcome is Outcome.HOST_LOST
 
 
 def test_an_instance_that_dies_while_it_is_being_stopped_was_stopped():
@@ -193,41 +195,20 @@ def impaired(*changes) -> SpotJob:
 FAILING = signs(checked=True, impaired_since=NOW)
 
 
-LOST = NOW + 5 * MINUTE
-
-
-def test_a_silent_host_whose_checks_fail_for_five_minutes_is_terminated_and_concludes_nothing_yet():
-    assert decide(impaired(), FAILING, LOST) == Decision(terminate=frozenset({"i-1"}))
-    assert decide(impaired(), observed(an_instance(state="shutting-down")), LOST) == Decision()
-
-
 def test_a_silent_host_whose_checks_fail_for_five_minutes_is_given_up_as_an_interruption():
-    assert decide(awaiting(impaired(), LOST), dead(), LOST).ask_console
-    assert outcome_of(impaired(), dead(), LOST) is Outcome.INTERRUPTED
-
-
-def test_a_host_that_was_cut_off_when_its_container_ended_has_left_the_result_on_its_console():
-    job = awaiting(impaired(), LOST)
-    told = observed(*dead().instances, last_words=LastWords(a_finish(0)))
-    assert decide(job, told, LOST).change.outcome is Outcome.SUCCEEDED
+    decision = decide(impaired(), FAILING, NOW + 5 * MINUTE)
+    assert (decision.change.outcome, decision.terminate) == (Outcome.INTERRUPTED, {"i-1"})
 
 
 def test_a_container_that_called_back_ok_has_succeeded_though_its_host_is_given_up():
-    job = impaired(CalledBack(ok=True))
-    assert decide(job, FAILING, LOST).change is None
-    assert decide(job, dead(), LOST).change.outcome is Outcome.SUCCEEDED
-
-
-def test_a_host_that_dies_before_it_is_given_up_is_lost_however_long_its_console_is_searched():
-    job = awaiting(impaired(), NOW + MINUTE)
-    silent = observed(*dead().instances, last_words=SILENT)
-    assert decide(job, silent, LOST).change.outcome is Outcome.HOST_LOST
+    decision = decide(impaired(CalledBack(ok=True)), FAILING, NOW + 5 * MINUTE)
+    assert (decision.change.outcome, decision.terminate) == (Outcome.SUCCEEDED, {"i-1"})
 
 
 def test_a_host_whose_agent_is_heard_is_not_given_up():
     job = after(impaired(), Heard(), at=NOW + 4 * MINUTE)
     assert decide(job, FAILING, NOW + 6 * MINUTE) == Decision(wake_at=NOW + 7 * MINUTE)
-    assert decide(job, FAILING, NOW + 7 * MINUTE).terminate == {"i-1"}
+    assert decide(job, FAILING, NOW + 7 * MINUTE).change.outcome is Outcome.INTERRUPTED
 
 
 # ---- stopping by order --------------------------------------------------------------------------------------------

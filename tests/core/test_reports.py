@@ -36,6 +36,8 @@ def outcome(job, report):
         ([OK], a_finish(0), Outcome.SUCCEEDED),
         ([OK], a_finish(3), Outcome.CONTAINER_FAILED),
         ([OK], a_finish(None), Outcome.SUCCEEDED),
+        ([OK], a_finish(None, finishedAs="HostRebooted"), Outcome.SUCCEEDED),
+        ([NOK], a_finish(None, finishedAs="HostRebooted"), Outcome.HOST_REBOOTED),
         ([NOK], a_finish(None), Outcome.HOST_LOST),
         ([NOK], a_finish(0), Outcome.CONTAINER_FAILED),
         # a notice, and no signal yet

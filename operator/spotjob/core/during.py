@@ -59,9 +59,8 @@ def during(job: SpotJob, attempt: Attempt, observed: Observed, now: datetime) ->
         return Decision(change=sign, launch=spare or isinstance(sign, Noticed))
 
     lost_at = _lost_at(attempt)
-    # The agent may only be cut off, and its result on the console: its instance's death decides.
     if lost_at is not None and lost_at <= now:
-        return Decision(terminate=_alive(attempt, state), launch=spare)
+        return _give_up(attempt, state)
 
     return waking(replace(_within_deadlines(job, attempt, state, now), launch=spare), lost_at, now)
 
@@ -83,12 +82,8 @@ def _within_deadlines(job: SpotJob, attempt: Attempt, state: InstanceState, now:
 
 
 def _end(attempt: Attempt, state: InstanceState, outcome: Outcome, message: str) -> Decision:
-    return Decision(change=Ended(outcome, message), terminate=_alive(attempt, state))
-
-
-def _alive(attempt: Attempt, state: InstanceState) -> frozenset[str]:
-    """What to terminate: the attempt's instance, unless it is on its way already."""
-    return frozenset() if state.ending else frozenset({attempt.instance_id})
+    terminate = frozenset() if state.ending else frozenset({attempt.instance_id})
+    return Decision(change=Ended(outcome, message), terminate=terminate)
 
 
 # ---- stopping by order --------------------------------------------------------------------------------------------
@@ -133,6 +128,14 @@ def _lost_at(attempt: Attempt) -> datetime | None:
     return lost_at if attempt.heard_at is None else max(lost_at, attempt.heard_at + SILENT_FOR)
 
 
+def _give_up(attempt: Attempt, state: InstanceState) -> Decision:
+    """The host is as good as dead, and its attempt ends as with its death."""
+    where = f"The status checks of instance {attempt.instance_id} fail, and its agent is silent"
+    if attempt.called_back_ok:
+        return _end(attempt, state, Outcome.SUCCEEDED, f"The container called back ok. {where}")
+    return _end(attempt, state, Outcome.INTERRUPTED, where)
+
+
 # ---- after the instance's death -----------------------------------------------------------------------------------
 
 
@@ -157,7 +160,7 @@ def _after_its_death(job: SpotJob, attempt: Attempt, observed: Observed, now: da
 def _ended_with_its_instance(attempt: Attempt, instance: Instance | None, at: datetime) -> Ended:
     """The instance was seen dead `at` this time and nobody reported an exit code: silence is never a success."""
     where = f"Instance {attempt.instance_id}"
-    if attempt.callback is not None and attempt.callback.ok:
+    if attempt.called_back_ok:
         return Ended(Outcome.SUCCEEDED, f"The container called back ok before its instance died. {where}")
     if attempt.stop_by is not None:
         return Ended(Outcome.CANCELLED, f"The container was stopped by order. {where}")
@@ -165,8 +168,6 @@ def _ended_with_its_instance(attempt: Attempt, instance: Instance | None, at: da
         return Ended(Outcome.INTERRUPTED, f"EC2 took the instance back. {where}")
     if attempt.drill_at is not None:
         return Ended(Outcome.INTERRUPTED, f"A drill ended the attempt as a reclaim would. {where}")
-    if (lost_at := _lost_at(attempt)) is not None and lost_at <= at:
-        return Ended(Outcome.INTERRUPTED, f"The status checks failed, and the agent was silent. {where}")
     if attempt.power_off_at is not None and attempt.power_off_at <= at:
         return Ended(Outcome.ATTEMPT_DEADLINE_EXCEEDED, f"{where} reached the longest time that it may run")
     if attempt.claimed_at is None:

@@ -63,13 +63,13 @@ def _outcome(job: SpotJob, attempt: Attempt, report: Report) -> Outcome:  # noqa
         case "StartFailed":
             return Outcome.START_FAILED
         case "HostRebooted":
-            return Outcome.HOST_REBOOTED
+            return Outcome.SUCCEEDED if attempt.called_back_ok else Outcome.HOST_REBOOTED
         case "Exited" | None:
             pass
 
     # The container ended and nobody knows how: the host's fault, never a success unless it had said so itself.
     if report.exit_code is None:
-        return Outcome.SUCCEEDED if _called_back_ok(attempt) else Outcome.HOST_LOST
+        return Outcome.SUCCEEDED if attempt.called_back_ok else Outcome.HOST_LOST
 
     # Our signal ended it, or the host's shutdown did: its exit code says nothing about its work.
     if report.signalled or (attempt.notice_at and report.exit_code in KILLED_OR_TERMINATED):
@@ -86,7 +86,7 @@ def _outcome(job: SpotJob, attempt: Attempt, report: Report) -> Outcome:  # noqa
 
 
 def _after_our_signal(job: SpotJob, attempt: Attempt, exit_code: int) -> Outcome:
-    if _called_back_ok(attempt):
+    if attempt.called_back_ok:
         return Outcome.SUCCEEDED
     # The signal was an order: the job is being suspended or deleted. Without an order it was a notice, also when
     # that is not known here: the notice's own report may not have reached the API.
@@ -95,10 +95,6 @@ def _after_our_signal(job: SpotJob, attempt: Attempt, exit_code: int) -> Outcome
     if exit_code == 0 and job.spec.interruption.exit_zero == "Succeeded":
         return Outcome.SUCCEEDED
     return Outcome.INTERRUPTED
-
-
-def _called_back_ok(attempt: Attempt) -> bool:
-    return attempt.callback is not None and attempt.callback.ok
 
 
 SAYINGS = {

@@ -88,6 +88,11 @@ class Attempt(Wire):
     def over(self) -> bool:
         return self.outcome is not None
 
+    @property
+    def called_back_ok(self) -> bool:
+        """The container itself has said that all went well."""
+        return self.callback is not None and self.callback.ok
+
     def silent(self, state: InstanceState) -> bool:
         """Nothing of this attempt can run any more, with its instance in this state.
 
