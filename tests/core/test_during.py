@@ -257,6 +257,13 @@ def test_a_drill_that_was_noted_is_not_ordered_again_by_the_next_leader():
     assert decide(job, observed(an_instance()), NOW) == Decision(end_drill=True)
 
 
+def test_a_second_drill_of_an_attempt_is_ignored_and_says_so():
+    drilled = after(running(), Drilled(RECLAIM), Noticed(RECLAIM))
+    decision = decide(annotated(drilled, "30"), observed(an_instance()), NOW)
+    assert (decision.change, decision.end_drill) == (None, True)
+    assert "a drill is under way" in decision.tell.note
+
+
 @pytest.mark.parametrize("value", ["", "9", "601", "-10", "1e2", "ten", "12.5", "99999999999999"])
 def test_a_drill_of_an_impossible_length_says_what_is_allowed(value):
     decision = decide(annotated(running(), value), observed(an_instance()), NOW)

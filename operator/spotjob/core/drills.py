@@ -39,6 +39,6 @@ def _why_not(job: SpotJob, attempt: Attempt | None, value: str) -> str:
         return "no container runs now"
     if attempt.stop_by is not None:
         return "the container is being stopped"
-    if attempt.notice_at is not None and attempt.drill_at is None:
-        return "EC2 takes the instance back already"
+    if attempt.notice_at is not None:
+        return "EC2 takes the instance back already" if attempt.drill_at is None else "a drill is under way"
     return ""
