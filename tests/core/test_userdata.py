@@ -133,3 +133,10 @@ def test_a_mark_in_a_value_stays_what_it_is() -> None:
 
 def test_without_a_bundle_the_system_says_whom_to_trust() -> None:
     assert "SSL_CERT_FILE" not in render(SMALL_AGENT, "https://example.com", 300)
+
+
+def test_a_host_that_shuts_down_stops_the_agent_before_anything_that_stops_containers() -> None:
+    """So nobody reports the 143 of the host's own shutdown: systemd stops units in the reverse order of their start."""
+    unit = whole().partition('spotjob-agent.service" <<EOF\n')[2].partition("\nEOF\n")[0].splitlines()
+    assert "docker.service" in next(line for line in unit if line.startswith("After=")).split("=")[1].split()
+    assert not [line for line in unit if line.startswith(("KillMode=", "SendSIGKILL=", "DefaultDependencies="))]
