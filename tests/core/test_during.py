@@ -146,6 +146,7 @@ def test_a_notice_that_the_agent_has_reported_is_not_written_again():
 
 
 def test_no_spare_is_asked_for_when_no_interruption_is_left():
+    assert decide(running(interruptionLimit=0), signs(reclaim_at=RECLAIM), NOW) == Decision(change=Noticed(RECLAIM))
     assert not decide(noticed(interruptionLimit=0), observed(an_instance()), NOW).launch
     assert decide(noticed(interruptionLimit=1), observed(an_instance()), NOW).launch
 

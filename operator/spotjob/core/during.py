@@ -56,7 +56,7 @@ def during(job: SpotJob, attempt: Attempt, observed: Observed, now: datetime) ->
 
     spare = _wants_spare(job, attempt, observed, now)
     if (sign := _sign(attempt, observed.signs)) is not None:
-        return Decision(change=sign, launch=spare or isinstance(sign, Noticed))
+        return Decision(change=sign, launch=spare or (isinstance(sign, Noticed) and _may_follow(job)))
 
     lost_at = _lost_at(attempt)
     if lost_at is not None and lost_at <= now:
@@ -116,6 +116,11 @@ def _wants_spare(job: SpotJob, attempt: Attempt, observed: Observed, now: dateti
     """The instance is taken back soon, and another attempt will be allowed then."""
     if attempt.notice_at is None or now > attempt.notice_at + SPARE_AFTER_NOTICE:
         return False
+    return _may_follow(job)
+
+
+def _may_follow(job: SpotJob) -> bool:
+    """One more interruption leaves the job another attempt."""
     limit = job.spec.interruption_limit
     return limit is None or job.status.counts.interruptions < limit
 
