@@ -135,17 +135,11 @@ def test_an_instance_that_is_not_listed_yet_is_as_good_as_alive():
     assert decide(booting(), observed(), NOW).change is None
 
 
-def test_a_container_that_does_not_start_in_time_ends_the_attempt():
-    job = claimed(startupDeadlineSeconds=60)
+def test_an_instance_that_does_not_claim_the_job_in_time_ends_the_attempt():
+    job = booting(startupDeadlineSeconds=60)
     assert decide(job, observed(an_instance()), NOW + 59 * SECOND) == Decision(wake_at=NOW + 60 * SECOND)
     decision = decide(job, observed(an_instance()), NOW + 60 * SECOND)
     assert (decision.change.outcome, decision.terminate) == (Outcome.STARTUP_TIMEOUT, {"i-1"})
-
-
-def test_an_attempt_ends_at_its_deadline():
-    job = running(attemptDeadlineSeconds=100)
-    decision = decide(job, observed(an_instance()), NOW + 100 * SECOND)
-    assert (decision.change.outcome, decision.terminate) == (Outcome.ATTEMPT_DEADLINE_EXCEEDED, {"i-1"})
 
 
 def test_the_job_ends_at_its_active_deadline_and_its_instance_goes():

@@ -197,8 +197,7 @@ FAILING = signs(checked=True, impaired_since=NOW)
 
 
 def test_a_silent_host_whose_checks_fail_for_five_minutes_is_given_up_as_an_interruption():
-    decision = decide(impaired(), FAILING, NOW + 5 * MINUTE)
-    assert (decision.change.outcome, decision.terminate) == (Outcome.INTERRUPTED, {"i-1"})
+    assert ends_as(impaired(), NOW + 5 * MINUTE) is Outcome.INTERRUPTED
 
 
 def test_a_container_that_called_back_ok_has_succeeded_though_its_host_is_given_up():
@@ -209,7 +208,46 @@ def test_a_container_that_called_back_ok_has_succeeded_though_its_host_is_given_
 def test_a_host_whose_agent_is_heard_is_not_given_up():
     job = after(impaired(), Heard(), at=NOW + 4 * MINUTE)
     assert decide(job, FAILING, NOW + 6 * MINUTE) == Decision(wake_at=NOW + 7 * MINUTE)
-    assert decide(job, FAILING, NOW + 7 * MINUTE).change.outcome is Outcome.INTERRUPTED
+    assert ends_as(job, NOW + 7 * MINUTE) is Outcome.INTERRUPTED
+
+
+# ---- out of time --------------------------------------------------------------------------------------------------
+
+
+def given_up(job: SpotJob, now) -> SpotJob:
+    """The job once its time was over: its console is waited for, and its instance terminated."""
+    decision = decide(job, observed(an_instance()), now)
+    assert (decision.change.reason, decision.terminate) == (Reason.AWAITING_RESULT, {"i-1"})
+    return after(job, decision.change, at=now)
+
+
+def ends_as(job: SpotJob, now) -> Outcome:
+    """What the attempt comes to when it is given up now and its console shows nothing."""
+    return decide(given_up(job, now), observed(an_instance(state="terminated"), last_words=SILENT), now).change.outcome
+
+
+def test_a_claimed_container_that_does_not_start_in_time_may_have_run_and_its_console_is_asked_first():
+    job = claimed(startupDeadlineSeconds=60)
+    assert decide(job, observed(an_instance()), NOW + 59 * SECOND) == Decision(wake_at=NOW + MINUTE)
+    assert ends_as(job, NOW + MINUTE) is Outcome.STARTUP_TIMEOUT
+
+
+def test_an_attempt_ends_at_its_deadline():
+    job = running(attemptDeadlineSeconds=100)
+    assert ends_as(job, NOW + 100 * SECOND) is Outcome.ATTEMPT_DEADLINE_EXCEEDED
+
+
+def test_a_result_that_never_reached_the_api_decides_an_attempt_that_was_given_up():
+    found = observed(an_instance(state="terminated"), last_words=LastWords(a_finish(0)))
+    for job in (claimed(startupDeadlineSeconds=60), running(attemptDeadlineSeconds=60)):
+        assert decide(given_up(job, NOW + MINUTE), found, NOW + MINUTE).change.outcome is Outcome.SUCCEEDED
+
+
+def test_an_attempt_that_was_given_up_stays_so_whatever_its_agent_says_then():
+    job = after(given_up(claimed(startupDeadlineSeconds=60), NOW + MINUTE), Started(NOW))
+    assert job.status.reason is Reason.AWAITING_RESULT
+    decision = decide(job, observed(an_instance()), NOW + MINUTE)
+    assert (decision.change, decision.terminate) == (None, {"i-1"})
 
 
 # ---- stopping by order --------------------------------------------------------------------------------------------
@@ -219,8 +257,7 @@ def test_suspending_a_running_job_lets_its_container_have_its_grace():
     job = suspended(running())
     stopping = decide(job, observed(an_instance()), NOW).change
     assert stopping == Stopping(NOW + 60 * SECOND, "The job was suspended; its container has 30 s to stop")
-    at_last = decide(after(job, stopping), observed(an_instance()), NOW + 60 * SECOND)
-    assert (at_last.change.outcome, at_last.terminate) == (Outcome.CANCELLED, {"i-1"})
+    assert ends_as(after(job, stopping), NOW + 60 * SECOND) is Outcome.CANCELLED
 
 
 def test_suspending_a_job_that_nobody_claimed_terminates_its_instance_at_once():
@@ -231,7 +268,8 @@ def test_suspending_a_job_that_nobody_claimed_terminates_its_instance_at_once():
 def test_a_job_that_is_resumed_while_it_stops_runs_again_in_a_new_attempt():
     job = after(running(), Stopping(NOW + MINUTE, "suspended"))
     assert decide(job, observed(an_instance()), NOW) == Decision(wake_at=NOW + MINUTE)
-    ended = after(job, decide(job, observed(an_instance()), NOW + MINUTE).change)
+    gone = observed(an_instance(state="terminated"), last_words=SILENT)
+    ended = after(job, decide(given_up(job, NOW + MINUTE), gone, NOW + MINUTE).change)
     assert decide(ended, dead(), NOW + MINUTE).launch
 
 

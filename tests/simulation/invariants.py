@@ -14,8 +14,6 @@ OUTLIVES = timedelta(seconds=60)
 """In peace an instance is gone, or on its way, so long after its job's verdict."""
 UNBOUND = timedelta(seconds=60 + 30)
 """In peace an instance that nobody bound is gone, or on its way, so long after the window: a minute, and a poll."""
-EXCUSED = (Outcome.ATTEMPT_DEADLINE_EXCEEDED, Outcome.STARTUP_TIMEOUT, Outcome.SUCCEEDED)
-"""The operator's own clock ended the attempt before its result was heard."""
 WASTE_NOTHING = {
     *("ec2-notice", "ec2-rebalance", "ec2-console-fault", "ec2-late-console", "people-drill", "host-agent-restart"),
     *("table-outage", "queue-late", "queue-loses", "queue-doubles", "queue-broken", "host-reboot"),
@@ -122,9 +120,7 @@ class Invariants(Watching):
             return
         outcomes = {a.number: a.outcome for a in job.status.attempts}
         for (of, number), story in self._world.stories.items():
-            if of != uid or not story.proven or story.told_at is None or outcomes.get(number) in EXCUSED:
-                continue
-            if outcomes.get(number) is Outcome.INTERRUPTED and story.instance in self._faults.impaired:
+            if of != uid or not story.proven or story.told_at is None or outcomes.get(number) is Outcome.SUCCEEDED:
                 continue
             if job.status.attempts[-1].number != number or not job.finished or job.status.phase is Phase.TERMINATED_NOK:
                 self._violated(f"{job.key}: attempt {number} succeeded, and was taken for {outcomes.get(number)}")

@@ -156,12 +156,12 @@ class Watching:
     # ---- on every call of EC2 ----
 
     def _called(self, action: str, request: Mapping[str, Any]) -> None:
-        """No instance is terminated that a live attempt of an open job names."""
+        """No instance is terminated that a live attempt of an open job names, unless the attempt was given up."""
         if action != "TerminateInstances":
             return
         for key in self._world.cluster.jobs:
             job = self._world.cluster.job(key)
-            live = job.running
+            live = None if job.status.reason is Reason.AWAITING_RESULT else job.running
             if live is not None and not job.finished and live.instance_id in request["InstanceIds"]:
                 self._violated(f"{key}: {live.instance_id} is terminated under its live attempt {live.number}")
         self._have_had_their_grace(request["InstanceIds"])

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from spotjob.core.contract import Assignment, ClaimRequest, HeartbeatAnswer
+from spotjob.core.reasons import Reason
 from spotjob.core.resources import Attempt, SpotJob
 from spotjob.core.states import Claimed, Heard
 
@@ -112,7 +113,9 @@ HEARD_AGAIN = timedelta(minutes=1)
 def heard(job: SpotJob | None, now: datetime) -> Heard | None:
     """What a heartbeat of the current attempt writes: nothing, unless the instance's status checks fail. Pure."""
     attempt = job.running if job is not None else None
-    if attempt is None or attempt.impaired_at is None:
+    if job is None or attempt is None or attempt.impaired_at is None:
+        return None
+    if job.status.reason is Reason.AWAITING_RESULT:  # it was given up
         return None
     lately = attempt.heard_at is not None and now - attempt.heard_at < HEARD_AGAIN
     return None if lately else Heard()

@@ -144,7 +144,7 @@ def _described(instance: Instance) -> str:
 
 def _started(status: SpotJobStatus, change: Started) -> SpotJobStatus:
     started = _current(status, started_at=change.at.replace(microsecond=0))
-    if started.reason is Reason.STOPPING:
+    if started.reason in (Reason.STOPPING, Reason.AWAITING_RESULT):
         return started
     if started.attempts[-1].notice_at is not None:
         return _set(started, reason=Reason.INTERRUPTION_NOTICE, message=started.message or "")

@@ -146,8 +146,10 @@ def _give_up_at(job: SpotJob, obstacle: Obstacle) -> datetime | None:
 
 
 def _may_have_finished(job: SpotJob, observed: Observed) -> bool:
-    """The instance is dead and its result is being looked for: it may be older than the deadline."""
+    """The instance is dead, or given up, and its result is looked for: it may be older than the deadline."""
     attempt = job.running
+    if job.status.reason is Reason.AWAITING_RESULT:
+        return True
     return attempt is not None and attempt.claimed_at is not None and observed.state_of(attempt.instance_id).dead
 
 

@@ -50,40 +50,68 @@ def during(job: SpotJob, attempt: Attempt, observed: Observed, now: datetime) ->
     if state.dead:
         return _after_its_death(job, attempt, observed, now)
 
+    # It was given up: whatever is said now, its instance goes, and its console is asked for the result.
+    if job.status.reason is Reason.AWAITING_RESULT:
+        return Decision(terminate=_alive(attempt, state), keep_offer=True)
+
     if job.spec.suspend or attempt.stop_by is not None:
         stopping = stop(job, attempt, now, "The job was suspended") if attempt.claimed_at is not None else None
-        return stopping or _end(attempt, state, Outcome.CANCELLED, "The job was suspended")
+        return stopping or _give_up(attempt, state, Ended(Outcome.CANCELLED, "The job was suspended"), now)
 
     spare = _wants_spare(job, attempt, observed, now)
     if (sign := _sign(attempt, observed.signs)) is not None:
         return Decision(change=sign, launch=spare or (isinstance(sign, Noticed) and _may_follow(job)))
 
-    lost_at = _lost_at(attempt)
-    if lost_at is not None and lost_at <= now:
-        return _give_up(attempt, state)
+    if (overdue := _overdue(job, attempt, now)) is not None:
+        return _give_up(attempt, state, overdue, now)
+    wait = waking(Decision(launch=spare), _due(job, attempt), now)
+    return waking(wait, _lost_at(attempt), now)
 
-    return waking(replace(_within_deadlines(job, attempt, state, now), launch=spare), lost_at, now)
+
+# ---- out of time --------------------------------------------------------------------------------------------------
 
 
-def _within_deadlines(job: SpotJob, attempt: Attempt, state: InstanceState, now: datetime) -> Decision:
-    start_by = attempt.bound_at + timedelta(seconds=job.spec.startup_deadline_seconds)
+def _due(job: SpotJob, attempt: Attempt) -> datetime | None:
+    """When the attempt's next deadline is: that of its start, or that of its end."""
     if attempt.started_at is None:
-        if start_by <= now:
-            seconds = job.spec.startup_deadline_seconds
-            message = f"The container did not start within startupDeadlineSeconds ({seconds})"
-            return _end(attempt, state, Outcome.STARTUP_TIMEOUT, message)
-        return Decision(wake_at=start_by)
-
-    end_by = plus(attempt.started_at, job.spec.attempt_deadline_seconds)
-    if end_by is not None and end_by <= now:
-        message = f"attemptDeadlineSeconds ({job.spec.attempt_deadline_seconds}) have passed"
-        return _end(attempt, state, Outcome.ATTEMPT_DEADLINE_EXCEEDED, message)
-    return Decision(wake_at=end_by)
+        return attempt.bound_at + timedelta(seconds=job.spec.startup_deadline_seconds)
+    return plus(attempt.started_at, job.spec.attempt_deadline_seconds)
 
 
-def _end(attempt: Attempt, state: InstanceState, outcome: Outcome, message: str) -> Decision:
-    terminate = frozenset() if state.ending else frozenset({attempt.instance_id})
-    return Decision(change=Ended(outcome, message), terminate=terminate)
+def _overdue(job: SpotJob, attempt: Attempt, at: datetime) -> Ended | None:
+    """As what the attempt ends if its time is over by then. Its stored times decide, so it is the same each time."""
+    lost_at, due = _lost_at(attempt), _due(job, attempt)
+    if lost_at is not None and lost_at <= at:
+        message = f"The status checks of instance {attempt.instance_id} fail, and its agent is silent"
+        return Ended(Outcome.INTERRUPTED, message)
+    if due is None or due > at:
+        return None
+    if attempt.started_at is None:
+        seconds = job.spec.startup_deadline_seconds
+        message = f"The container did not start within startupDeadlineSeconds ({seconds})"
+        return Ended(Outcome.STARTUP_TIMEOUT, message)
+    message = f"attemptDeadlineSeconds ({job.spec.attempt_deadline_seconds}) have passed"
+    return Ended(Outcome.ATTEMPT_DEADLINE_EXCEEDED, message)
+
+
+def _give_up(attempt: Attempt, state: InstanceState, ended: Ended, now: datetime) -> Decision:
+    """End an attempt that nobody ended: at once if nothing can have come of it, else when its console was asked.
+
+    A claimed attempt may have done its work and not have reached the API: another one must not be bound before that
+    is known. What it ends as follows from its times again, once its instance is dead.
+    """
+    if attempt.called_back_ok:
+        ended = Ended(Outcome.SUCCEEDED, f"The container called back ok. {ended.message}")
+    elif attempt.claimed_at is not None:
+        message = f"{ended.message}: the instance is terminated, and its console is asked for the result"
+        waiting = Waiting(Reason.AWAITING_RESULT, message, now + RESULT_WAIT)
+        return Decision(change=waiting, terminate=_alive(attempt, state), keep_offer=True)
+    return Decision(change=ended, terminate=_alive(attempt, state))
+
+
+def _alive(attempt: Attempt, state: InstanceState) -> frozenset[str]:
+    """What to terminate: the attempt's instance, unless it is on its way already."""
+    return frozenset() if state.ending else frozenset({attempt.instance_id})
 
 
 # ---- stopping by order --------------------------------------------------------------------------------------------
@@ -133,21 +161,13 @@ def _lost_at(attempt: Attempt) -> datetime | None:
     return lost_at if attempt.heard_at is None else max(lost_at, attempt.heard_at + SILENT_FOR)
 
 
-def _give_up(attempt: Attempt, state: InstanceState) -> Decision:
-    """The host is as good as dead, and its attempt ends as with its death."""
-    where = f"The status checks of instance {attempt.instance_id} fail, and its agent is silent"
-    if attempt.called_back_ok:
-        return _end(attempt, state, Outcome.SUCCEEDED, f"The container called back ok. {where}")
-    return _end(attempt, state, Outcome.INTERRUPTED, where)
-
-
 # ---- after the instance's death -----------------------------------------------------------------------------------
 
 
 def _after_its_death(job: SpotJob, attempt: Attempt, observed: Observed, now: datetime) -> Decision:
     """Silence is no verdict: the agent may have finished its work and not have reached the API."""
     since = job.status.waiting_since if job.status.reason is Reason.AWAITING_RESULT else None
-    inferred = _ended_with_its_instance(attempt, observed.instance(attempt.instance_id), since or now)
+    inferred = _ended_with_its_instance(job, attempt, observed.instance(attempt.instance_id), since or now)
     if attempt.claimed_at is None or inferred.outcome is Outcome.SUCCEEDED:
         return Decision(change=inferred)
     if observed.last_words is not None:
@@ -162,7 +182,7 @@ def _after_its_death(job: SpotJob, attempt: Attempt, observed: Observed, now: da
     return Decision(ask_console=True, keep_offer=True, wake_at=since + RESULT_WAIT)
 
 
-def _ended_with_its_instance(attempt: Attempt, instance: Instance | None, at: datetime) -> Ended:
+def _ended_with_its_instance(job: SpotJob, attempt: Attempt, instance: Instance | None, at: datetime) -> Ended:
     """The instance was seen dead `at` this time and nobody reported an exit code: silence is never a success."""
     where = f"Instance {attempt.instance_id}"
     if attempt.called_back_ok:
@@ -173,6 +193,8 @@ def _ended_with_its_instance(attempt: Attempt, instance: Instance | None, at: da
         return Ended(Outcome.INTERRUPTED, f"EC2 took the instance back. {where}")
     if attempt.drill_at is not None:
         return Ended(Outcome.INTERRUPTED, f"A drill ended the attempt as a reclaim would. {where}")
+    if (overdue := _overdue(job, attempt, at)) is not None:
+        return overdue
     if attempt.power_off_at is not None and attempt.power_off_at <= at:
         return Ended(Outcome.ATTEMPT_DEADLINE_EXCEEDED, f"{where} reached the longest time that it may run")
     if attempt.claimed_at is None:
