@@ -128,3 +128,20 @@ async def test_a_host_whose_status_checks_fail_and_whose_agent_is_silent_is_give
         assert world.cluster.job(key).status.counts.interruptions == 0
         await world.until(lambda: all_ok(world, 1), seconds=300)
         assert [a.outcome for a in world.cluster.job(key).status.attempts] == ["Interrupted", "Succeeded"]
+
+
+async def test_a_leader_of_an_earlier_term_does_not_believe_what_it_knew_of_the_status_checks_then():
+    async with World(run_seconds=3600) as world:
+        world.start_operator()
+        key = world.cluster.apply("night")
+        await world.until(lambda: world.cluster.phases()["Running"] == 1)
+        await asyncio.sleep(70)  # the first leader has asked, and all was well
+        world.cut(world.lines[0])
+        await world.until(lambda: world.operators[1].runtime.working)
+        world.ec2.impair(world.cluster.job(key).status.instance_id or "")
+        await world.until(lambda: world.cluster.job(key).current.impaired_at is not None, seconds=150)
+        world.mend(world.lines[0])
+        await world.stop_operator(1)
+        await world.until(lambda: world.operators[0].runtime.working)
+        await asyncio.sleep(3)
+        assert world.cluster.job(key).current.impaired_at is not None

@@ -222,6 +222,7 @@ class Runtime:
 
     async def _learn(self) -> None:
         """The leader's start: jobs first, then instances, then the queue. Tried until it works."""
+        self._signs.keep(())  # what was heard in an earlier term may not be so any more
         await self._listed()
         for job in self.store.jobs():
             self._ledger.job_is(job.key, job)
