@@ -55,7 +55,7 @@ class Point:
         return f"{self.scenario}: {self.write}, {self.moment}"
 
 
-CONTEXT_FREE = ("PutItem", "PUT leases", "POST leases", "event")
+CONTEXT_FREE = ("PutItem", "DeleteMessageBatch", "PUT leases", "POST leases", "event")
 """Writes whose like is written all the time, or for every change: which one of them fails makes no difference."""
 MOST = 2
 """Of each other kind, this many are tried in one life."""
