@@ -116,6 +116,14 @@ def test_a_wait_for_capacity_ends_at_its_timeout():
     assert decision.change == Verdict(Reason.CAPACITY_TIMEOUT, "No instance within capacityTimeoutSeconds (60)")
 
 
+def test_a_wait_that_is_for_a_quota_and_for_capacity_in_turn_is_given_up_as_one():
+    job = waiting_for_capacity(capacityTimeoutSeconds=60)
+    for seconds, reason in ((20, Reason.QUOTA_EXCEEDED), (40, Reason.INSUFFICIENT_CAPACITY)):
+        job = after(job, Waiting(reason, "no", NOW), at=NOW + seconds * SECOND)
+    quota = Obstacle(Reason.QUOTA_EXCEEDED, "no", NOW + 70 * SECOND)
+    assert decide(job, observed(obstacle=quota), NOW + 60 * SECOND).change.reason is Reason.CAPACITY_TIMEOUT
+
+
 def test_a_fallback_that_was_due_wakes_nobody_at_once_again():
     job = waiting_for_capacity(capacity={"fallback": {"afterWaitingSeconds": 30}})
     assert decide(job, observed(obstacle=short(90)), NOW + 29 * SECOND).wake_at == NOW + 30 * SECOND

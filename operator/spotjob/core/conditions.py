@@ -34,6 +34,7 @@ from spotjob.core.states import (
 
 ATTEMPTS_KEPT = 10
 MESSAGE_LENGTH = 1024
+CAPACITY_AVAILABLE = "CapacityAvailable"
 FALLEN_BACK = "FallenBack"
 """The condition of a job that asked for spot and is served on-demand."""
 
@@ -238,7 +239,7 @@ def _facts(job: SpotJob, status: SpotJobStatus) -> list[tuple[str, bool, bool]]:
     on_demand = status.capacity_type is CapacityType.ON_DEMAND and job.spec.capacity.type is CapacityType.SPOT
     return [
         ("Suspended", suspended, suspended),
-        ("CapacityAvailable", not short, short),
+        (CAPACITY_AVAILABLE, not short, short),
         ("Interrupted", interrupted, interrupted),
         ("RebalanceRecommended", advised, advised),
         ("HostImpaired", impaired, impaired),
@@ -262,6 +263,12 @@ def _condition(old: Condition | None, kind: str, holds: bool, status: SpotJobSta
         last_transition_time=now,
         observed_generation=status.observed_generation,
     )
+
+
+def short_since(status: SpotJobStatus) -> datetime | None:
+    """Since when the job has waited for something outside it, whatever that was in turn; None if it does not."""
+    found = (c for c in status.conditions if c.type == CAPACITY_AVAILABLE and c.status == "False")
+    return next((condition.last_transition_time for condition in found), None)
 
 
 # ---- the patch ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from spotjob.core.buying import fallback_at
+from spotjob.core.conditions import short_since
 from spotjob.core.drills import drill
 from spotjob.core.during import during, plus, stop, waking
 from spotjob.core.reasons import Outcome, Reason
@@ -123,7 +124,8 @@ def _obstructed(job: SpotJob, obstacle: Obstacle, now: datetime) -> Decision:
     if obstacle.retry_at is None:
         return Decision(change=Verdict(obstacle.reason, obstacle.message))
 
-    give_up = _give_up_at(job, obstacle)
+    # A quota may follow a shortage: it is one wait for an instance all the same.
+    give_up = plus(short_since(job.status), job.spec.capacity_timeout_seconds)
     if give_up is not None and give_up <= now:
         seconds = job.spec.capacity_timeout_seconds
         return Decision(
@@ -136,13 +138,6 @@ def _obstructed(job: SpotJob, obstacle: Obstacle, now: datetime) -> Decision:
     changed = waiting if job.status.reason is not obstacle.reason or stale else None
     step = waking(Decision(change=changed, launch=True), give_up, now)
     return waking(step, fallback_at(job), now)
-
-
-def _give_up_at(job: SpotJob, obstacle: Obstacle) -> datetime | None:
-    """When capacityTimeoutSeconds end; the wait began when it was first shown."""
-    if not obstacle.reason.same_wait(job.status.reason):
-        return None
-    return plus(job.status.waiting_since, job.spec.capacity_timeout_seconds)
 
 
 def _may_have_finished(job: SpotJob, observed: Observed) -> bool:

@@ -147,8 +147,8 @@ class Reason(StrEnum):
                 return Phase.FINISHED_NOK
 
     def same_wait(self, other: Reason | None) -> bool:
-        """One wait goes on. A throttled call in the middle of a shortage does not begin a new one: with it,
-        capacityTimeoutSeconds would begin anew as well, and never pass."""
+        """One wait goes on. A throttled call in the middle of a shortage does not begin a new one: with it, the time
+        to the fallback would begin anew as well, and never pass."""
         shortage = (Reason.INSUFFICIENT_CAPACITY, Reason.THROTTLED)
         return self is other or (self in shortage and other in shortage)
 
