@@ -30,10 +30,20 @@ REGION = "us-east-1"
 AT_ONCE = 20
 
 
+def sqs() -> Any:
+    """moto's part of SQS. It has one account per process: other servers' queues and messages may be there."""
+    from moto.sqs.models import sqs_backends
+
+    from spotjob.local.ec2 import ACCOUNT
+
+    return sqs_backends[ACCOUNT][REGION]
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[AwsServer]:
     server = AwsServer(lambda _: NoMachines(), region=REGION, timing=Timing())
     server.start()
+    sqs().queues.clear()
     yield server
     server.stop()
 
@@ -76,24 +86,15 @@ class Leader:
             async with asyncio.timeout(seconds):
                 for start in range(0, len(bodies), AT_ONCE):
                     await asyncio.to_thread(server.moto.send, QUEUE, bodies[start : start + AT_ONCE])
-                    await no_more_than(server, AT_ONCE)
-                await no_more_than(server, 0)
+                    await no_more_than(AT_ONCE)
+                await no_more_than(0)
         finally:
             running.cancel()
             await asyncio.wait({running})
 
 
-def visible(server: AwsServer) -> int:
-    """Messages that are left in the queue, handed out ones too."""
-    from moto.sqs.models import sqs_backends
-
-    from spotjob.local.ec2 import ACCOUNT
-
-    return len(sqs_backends[ACCOUNT][REGION].queues[QUEUE]._messages)
-
-
-async def no_more_than(server: AwsServer, messages: int) -> None:
-    while visible(server) > messages:  # noqa: ASYNC110 -- SQS tells nobody
+async def no_more_than(messages: int) -> None:
+    while len(sqs().queues[QUEUE]._messages) > messages:  # noqa: ASYNC110 -- SQS tells nobody
         await asyncio.sleep(0.005)
 
 
@@ -129,4 +130,4 @@ async def test_ten_thousand_messages_are_drained_and_the_hundred_that_matter_are
     # SQS may hand a message out twice, and never less than once.
     assert all(wanted[result] <= counts[result] <= wanted[result] + 20 for result in wanted), counts
     assert sorted(leader.changed) == ours
-    assert len(caplog.records) <= 1 + took / 60
+    assert len(caplog.records) <= 3 + took / 60  # one a minute for each of three kinds
