@@ -81,12 +81,13 @@ def test_environment_values_reach_the_container_byte_for_byte(person: Person):
     assert base64.b64decode(unicode).decode() == NASTY["UNICODE"]
 
 
-def test_deleting_a_running_job_terminates_its_instance_before_the_object_goes(person: Person):
+def test_a_deleted_job_goes_when_its_container_has_stopped_and_its_instance_goes(person: Person):
     person.apply(person.manifest("long", "sleep 300"))
     instance = person.reason("long", "ContainerRunning")["instanceID"]
     person.kubectl("delete", "spotjob", "long", "--wait", "--timeout=60s", seconds=70)
     [known] = [i for i in person.instances() if i["id"] == instance]
-    assert known["state"] == "terminated"
+    assert known["state"] in ("shutting-down", "terminated")
+    person.until(lambda: not person.alive(), 30, "the instance to be gone")
     [item] = [i for i in person.items() if i["name"] == "long"]
     assert (item["jobStatus"], item["reason"]) == ("TerminatedNOK", "Cancelled")
 
