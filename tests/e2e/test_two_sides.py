@@ -76,14 +76,13 @@ class Owner(Person):
         [model] = [i for i in self.instances() if i["id"] == like]
         subnet = self.aws("GET", "network")["subnets"][0]["id"]
         with over_http(self.layout.aws_url, "ec2") as ec2:
-            templates = ec2.describe_launch_templates()["LaunchTemplates"]
-            newest = max(templates, key=lambda t: t["CreateTime"])["LaunchTemplateName"]
+            template = model["tags"]["aws:ec2launchtemplate:id"]
             answer = ec2.create_fleet(
                 Type="instant",
                 ClientToken=str(uuid.uuid4()),
                 LaunchTemplateConfigs=[
                     {
-                        "LaunchTemplateSpecification": {"LaunchTemplateName": newest, "Version": "1"},
+                        "LaunchTemplateSpecification": {"LaunchTemplateId": template, "Version": "1"},
                         "Overrides": [{"InstanceType": "m7i.large", "SubnetId": subnet}],
                     }
                 ],

@@ -70,7 +70,9 @@ class _Play:
 
     async def play(self) -> History:
         chance = self._chance
-        timing = Timing(boot_seconds=chance.uniform(2, 30), shutdown_seconds=chance.uniform(5, chance.choice((60, 240))))
+        timing = Timing(
+            boot_seconds=chance.uniform(2, 30), shutdown_seconds=chance.uniform(5, chance.choice((60, 240)))
+        )
         window = chance.choice((120, 180, 300))
         async with World(timing=timing, tick_seconds=0.5, launch_window_seconds=window) as world:
             world.behaviour = self._behaviour

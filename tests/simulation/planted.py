@@ -215,13 +215,6 @@ def drill_ordered_for_ever(stack: ExitStack) -> None:
 
 
 @_plant
-def no_grace_for_a_running_container(stack: ExitStack) -> None:
-    """A deleted or suspended job's instance is terminated at once."""
-    for module in (decide, during):
-        _put(stack, module, "stop", lambda *_: None)
-
-
-@_plant
 def host_given_up_though_its_agent_speaks(stack: ExitStack) -> None:
     """Failing status checks are believed more than the agent."""
 
