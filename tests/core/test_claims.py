@@ -121,11 +121,16 @@ def test_a_running_container_goes_on() -> None:
 
 @pytest.mark.parametrize(
     "job",
-    [deleted(running()), suspended(running()), finished(), waiting_for_its_second_attempt()],
-    ids=["deleted", "suspended", "finished", "attempt over"],
+    [deleted(running()), finished(), waiting_for_its_second_attempt()],
+    ids=["deleted", "finished", "attempt over"],
 )
 def test_a_container_whose_job_may_not_run_must_stop(job: SpotJob) -> None:
     assert ordered(job) == HeartbeatAnswer(order="stop", grace_seconds=30)
+
+
+def test_a_suspension_is_ordered_once_the_status_says_so() -> None:
+    assert ordered(suspended(running())).order == "continue"
+    assert ordered(after(suspended(running()), Stopping(NOW, "suspended"))).order == "stop"
 
 
 def test_the_stop_order_brings_the_grace_of_the_spec() -> None:

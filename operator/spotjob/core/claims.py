@@ -100,7 +100,8 @@ def orders_for(job: SpotJob | None, uid: str, number: int, instance_id: str) -> 
         return HeartbeatAnswer(order="stop")
     grace = job.spec.termination_grace_period_seconds
     attempt = job.running if holds(job, uid, number, instance_id) else None
-    if attempt is None or attempt.stop_by is not None or closed(job) is not None:
+    # A suspension can be taken back, so its order stands in the status before it is said: what it ends is judged by it.
+    if attempt is None or attempt.stop_by is not None or job.deleting or job.finished:
         return HeartbeatAnswer(order="stop", grace_seconds=grace)
     if attempt.drill_at is not None and attempt.notice_at is None:
         return HeartbeatAnswer(order="drill", reclaim_at=attempt.drill_at)
