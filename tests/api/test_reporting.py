@@ -6,7 +6,7 @@ import pytest
 
 from spotjob.core.reasons import Outcome, Phase, Reason
 from spotjob.core.resources import SpotJob
-from spotjob.core.states import Bound, Ended
+from spotjob.core.states import Bound, Ended, Stopping
 from tests.api.test_claiming import assert_problem
 from tests.api.world import World, bearer, of_attempt
 from tests.builders import NOW, after, an_instance, claimed, deleted, running, suspended
@@ -155,7 +155,7 @@ async def test_a_heartbeat_of_a_running_job_says_continue_and_costs_the_api_serv
     "job",
     [
         deleted(running("i-1")),
-        suspended(running("i-1")),
+        after(suspended(running("i-1")), Stopping(NOW, "The job was suspended")),
         after(running("i-1"), Ended(Outcome.ATTEMPT_DEADLINE_EXCEEDED)),
         after(running("i-1", backoffLimit=2), Ended(Outcome.ATTEMPT_DEADLINE_EXCEEDED)),
     ],
