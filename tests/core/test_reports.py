@@ -70,6 +70,11 @@ def test_exit_zero_after_the_signal_is_a_success_if_the_job_says_so():
     assert outcome(job, a_finish(1, signalled=True)) is Outcome.INTERRUPTED
 
 
+def test_exit_zero_after_the_signal_is_no_success_if_the_container_had_called_back_that_it_failed():
+    job = after(running(interruption={"exitZero": "Succeeded"}), NOK, NOTICE)
+    assert outcome(job, a_finish(0, signalled=True)) is Outcome.INTERRUPTED
+
+
 def test_exit_zero_after_an_order_to_stop_is_no_success_whatever_an_interruption_would_be():
     job = after(running(interruption={"exitZero": "Succeeded"}), NOTICE, STOPPING)
     assert outcome(job, a_finish(0, signalled=True)) is Outcome.CANCELLED

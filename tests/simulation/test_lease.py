@@ -45,6 +45,19 @@ class Unwatched(Line):
         raise self._refusal
 
 
+class Renewing(Line):
+    """A connection on which a renewal that was under way arrives right after the next look at the lease."""
+
+    under_way = False
+
+    async def get_lease(self, name: str) -> object:
+        lease = await self._cluster.get_lease(name)
+        if self.under_way:
+            self.under_way = False
+            await self._cluster.update_lease(lease)
+        return lease
+
+
 class Counted(Line):
     """A connection that counts the looks at the lease."""
 
@@ -126,6 +139,32 @@ async def test_a_lease_that_was_given_back_is_taken_at_once(moment: float):
         async with electing(second):
             await asyncio.sleep(moment)
             assert not second.leading()
+            tasks[0].cancel()
+            await leads(second, within=0.1)
+
+
+async def test_a_lease_is_given_back_although_a_renewal_was_under_way():
+    cluster = Cluster()
+    line = Renewing(cluster)
+    first, second = a_lease(line, "operator-0"), a_lease(Line(cluster), "operator-1")
+    async with electing(first) as tasks:
+        await asyncio.sleep(1)
+        async with electing(second):
+            await asyncio.sleep(5)
+            line.under_way = True
+            tasks[0].cancel()
+            await leads(second, within=0.1)
+
+
+async def test_a_lease_that_lapsed_for_its_holder_alone_is_given_back_too():
+    cluster, clock = Cluster(), FreezingClock()
+    first, second = a_lease(Line(cluster), "operator-0", clock), a_lease(Line(cluster), "operator-1")
+    async with electing(first) as tasks:
+        await asyncio.sleep(1)
+        async with electing(second):
+            await asyncio.sleep(5)
+            clock.frozen = SECONDS * 0.7
+            assert not first.leading()
             tasks[0].cancel()
             await leads(second, within=0.1)
 

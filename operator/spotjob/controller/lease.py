@@ -157,20 +157,28 @@ class Lease:
         }
 
     async def _give_back(self) -> None:
-        if not self.leading():
-            return
+        """Whether or not we still trust it: a lease that lapsed for us alone is ours to everybody else."""
         self._valid_until = 0.0
         try:
             async with asyncio.timeout(GIVE_BACK_SECONDS):
-                await self._emptied()
+                while not await self._emptied():
+                    # A renewal that was under way when we were told to end arrived after our look at the lease.
+                    log.debug("lease changed while it was given back")
         except (KubeError, Unanswered, TimeoutError) as error:
             log.warning("lease not given back, the next leader waits for it to end: %r", error)
 
-    async def _emptied(self) -> None:
-        lease = await self._leases.get_lease(NAME)
-        if lease["spec"].get("holderIdentity") == self._identity:
-            spec = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
-            await self._leases.update_lease({**lease, "spec": spec})
+    async def _emptied(self) -> bool:
+        """Give it back, if it is ours; False if it changed meanwhile."""
+        try:
+            lease = await self._leases.get_lease(NAME)
+            if lease["spec"].get("holderIdentity") == self._identity:
+                spec = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
+                await self._leases.update_lease({**lease, "spec": spec})
+        except Conflict:
+            return False
+        except NotFound:
+            return True
+        return True
 
 
 def _micro_time(moment: datetime) -> str:

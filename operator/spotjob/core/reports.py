@@ -92,7 +92,8 @@ def _after_our_signal(job: SpotJob, attempt: Attempt, exit_code: int) -> Outcome
     # that is not known here: the notice's own report may not have reached the API.
     if attempt.stop_by is not None or closed(job) is not None:
         return Outcome.CANCELLED
-    if exit_code == 0 and job.spec.interruption.exit_zero == "Succeeded":
+    said_nok = attempt.callback is not None and not attempt.callback.ok
+    if exit_code == 0 and job.spec.interruption.exit_zero == "Succeeded" and not said_nok:
         return Outcome.SUCCEEDED
     return Outcome.INTERRUPTED
 
