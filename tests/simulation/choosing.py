@@ -57,10 +57,18 @@ class Choosing:
         chosen = busy if busy and self._chance.random() < 0.7 else alive
         return self._chance.choice(chosen).id if chosen else None
 
+    def _busy_longest(self) -> Host | None:
+        """The host that works and whose container runs longest: what takes minutes must find it there."""
+        busy = [h for h in self._working() if h.container is not None]
+        return max(busy, key=lambda host: (host.container_seconds, host.id), default=None)
+
+    def _working(self) -> list[Host]:
+        hosts = [h for h in self._world.hosts.values() if not (h.hung or h.rebooting)]
+        return [h for h in hosts if h.instance.state is InstanceState.RUNNING]
+
     def _host(self) -> Host | None:
         """One that works; as a rule with a container."""
-        hosts = [h for h in self._world.hosts.values() if not (h.hung or h.rebooting)]
-        hosts = [h for h in hosts if h.instance.state is InstanceState.RUNNING]
+        hosts = self._working()
         busy = [h for h in hosts if h.container is not None]
         chosen = busy if busy and self._chance.random() < 0.7 else hosts
         return self._chance.choice(chosen) if chosen else None

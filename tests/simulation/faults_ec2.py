@@ -107,11 +107,15 @@ class Ec2Faults(Choosing):
 
     async def ec2_impaired(self) -> bool:
         """The status checks fail for a while, and the host is well: nothing may follow from that."""
-        if (host := self._host()) is None:
+        for _ in range(10):
+            if (host := self._busy_longest()) is not None and host.container_seconds > 450:
+                break
+            await asyncio.sleep(20)
+        if host is None:
             return False
         self.impaired[host.id] += 1
         self._world.ec2.impair(host.id)
-        await asyncio.sleep(self._chance.choice((20, 400, 400)))
+        await asyncio.sleep(self._chance.choice((20, 600, 600)))
         if not host.hung and host.instance.alive:
             self._world.ec2.impair(host.id, False)
         return True

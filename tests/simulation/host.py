@@ -66,6 +66,13 @@ class Host:
         """It has a result that it has not got rid of."""
         return self.disk.result is not None and not self._agent.done()
 
+    @property
+    def container_seconds(self) -> float:
+        """How long its container runs on, if it is let; 0 without one."""
+        if self.container is None or (began := self.container.story.started_at) is None:
+            return 0.0
+        return self.container.story.behaviour.seconds - (self.world.clock.now() - began).total_seconds()
+
     # ---- its own doing ----
 
     def tick(self) -> None:
