@@ -1,0 +1,246 @@
+"""What the news of a step's last action make of it. Pure.
+
+The rules (aws-facts 8): RunTask may place some tasks and refuse others in one answer; a token is the same request's
+for an hour after its task's end at least; ECS does not know a task for a moment after RunTask, nor an hour after its
+end; an answer that did not come says nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+from spotjob.core.sequence.endings import End, Ending, of_job, of_tasks
+from spotjob.core.sequence.ports import (
+    Failure,
+    Found,
+    JobSeen,
+    Launched,
+    Looked,
+    News,
+    Refusal,
+    Refused,
+    Task,
+    Unknown,
+)
+from spotjob.core.sequence.runs import StepRun, StepState
+from spotjob.core.sequence.steps import Step
+
+CAPACITY_FOR = timedelta(hours=1)
+"""A step without `timeout_seconds` waits so long for capacity."""
+LOOK_FOR = timedelta(hours=1)
+"""When ECS has not answered for so long, what it would say about a stopped task is gone."""
+MISSING_FOR = timedelta(seconds=60)
+"""A task that ECS does not know is lost when that has lasted: right after RunTask it is only not yet visible."""
+MOST_INTERRUPTIONS = 20
+
+CAPACITY_REASONS = ("RESOURCE:", "AGENT", "Capacity is unavailable", "TASK_LIMIT", "EMPTY CAPACITY PROVIDER")
+"""Beginnings of the reasons in RunTask's `failures` that pass; all others are of the configuration."""
+
+FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 2.0, 60.0
+LONGEST_RETRY_SECONDS = 3600.0
+
+
+def hear(step: Step, at: StepRun, news: News, now: datetime, roll: float) -> StepRun:
+    """The step after the news. `roll` in [0, 1) is the jitter of whatever is to be waited for."""
+    match news:
+        case Launched(arns, failures):
+            return _placed(step, at, arns, failures, now, roll)
+        case Found(arns):
+            return _placed(step, at, arns, (), now, roll) if arns else _lost(at, now)
+        case Looked():
+            return _looked(step, at, news, now, roll)
+        case JobSeen(job):
+            return _job_seen(step, at, job, now, roll)
+        case Refused():
+            return _refused(at, news, now, roll)
+        case Unknown(message):
+            return _unknown(at, "Unanswered", message, now, roll)
+        case None:
+            return at
+
+
+# ---- RunTask --------------------------------------------------------------------------------------------------------
+
+
+def _placed(
+    step: Step, at: StepRun, arns: tuple[str, ...], failures: tuple[Failure, ...], now: datetime, roll: float
+) -> StepRun:
+    tasks = tuple(dict.fromkeys((*at.tasks, *arns)))
+    known = _with(at, tasks=tasks, reason="", message="")
+    if len(tasks) >= step.count:
+        return _with(known, state=StepState.RUNNING, next_at=None, waiting_since=None, missing_since=None)
+
+    # Some were not placed. What ECS refuses for good ends the step; those that run are stopped.
+    final = next((failure for failure in failures if not _passes(failure)), None)
+    if final is not None:
+        return failed(known, final.reason, f"RunTask: {final.reason} {final.detail}".strip(), now)
+
+    # The others wait for room, and the rest is asked for with a token of its own.
+    why = f"RunTask: {failures[0].reason} {failures[0].detail}".strip() if failures else "RunTask placed no task"
+    return _wait_for_capacity(known, why, now, roll)
+
+
+def _passes(failure: Failure) -> bool:
+    return failure.reason.startswith(CAPACITY_REASONS) or "Capacity is unavailable" in failure.detail
+
+
+def _wait_for_capacity(at: StepRun, why: str, now: datetime, roll: float) -> StepRun:
+    since = at.waiting_since or now
+    if now - since >= CAPACITY_FOR:
+        return failed(at, "CapacityUnavailable", why, now)
+    return _with(
+        at,
+        state=StepState.WAITING,
+        waiting_since=since,
+        next_at=now + _pause(now - since, roll),
+        reason="CapacityUnavailable",
+        message=why,
+    )
+
+
+def _refused(at: StepRun, news: Refused, now: datetime, roll: float) -> StepRun:
+    text = f"{news.code}: {news.message}"
+    if at.state is not StepState.REQUESTING or news.kind is Refusal.THROTTLED:
+        # A look that is refused ends nothing: the task goes on.
+        # Throttled after an answer that did not come: the earlier request may still have had its effect.
+        word = "Unanswered" if at.reason == "Unanswered" else news.code
+        return _unknown(at, "Throttled" if news.kind is Refusal.THROTTLED else word, text, now, roll)
+    if news.kind is Refusal.CAPACITY:
+        return _wait_for_capacity(at, text, now, roll)
+    return failed(at, news.code, text, now)
+
+
+def _unknown(at: StepRun, reason: str, message: str, now: datetime, roll: float) -> StepRun:
+    """Nothing is known: the same is asked again, a little later each time."""
+    since = at.waiting_since or now
+    if at.state in (StepState.RUNNING, StepState.STOPPING) and now - since >= LOOK_FOR:
+        return failed(at, "ResultLost", f"No answer for an hour, the task may still run: {message}", now, stop=False)
+    pause = _pause(now - since, roll)
+    if at.state is StepState.STOPPING:  # its reason is why it is stopped
+        return _with(at, waiting_since=since, next_at=now + pause)
+    reason = "Unanswered" if at.reason == "Unanswered" else reason
+    return _with(at, waiting_since=since, next_at=now + pause, reason=reason, message=message)
+
+
+def _lost(at: StepRun, now: datetime) -> StepRun:
+    why = "Whether its last request ran cannot be known any more; run it again with --from if it may run twice"
+    return failed(at, "ResultLost", why, now)
+
+
+# ---- DescribeTasks --------------------------------------------------------------------------------------------------
+
+
+def _looked(step: Step, at: StepRun, news: Looked, now: datetime, roll: float) -> StepRun:
+    since = (at.missing_since or now) if news.missing else None
+    lost = news.missing if since is not None and now - since >= MISSING_FOR else frozenset()
+    seen = _with(at, status=_status(news.tasks, at.status), missing_since=since, waiting_since=None, next_at=None)
+    if at.state is StepState.RUNNING:
+        seen = _with(seen, reason="", message="")
+    stopped = all(task.stopped for task in news.tasks) and len(news.tasks) + len(lost) >= len(at.tasks)
+    if not stopped:
+        return seen
+    return _ended(step, seen, of_tasks(step, news.tasks, lost, news.essential), now, roll)
+
+
+def _status(tasks: tuple[Task, ...], before: str) -> str:
+    """What the slowest task says."""
+    return next((task.last_status for task in tasks if not task.stopped), tasks[0].last_status if tasks else before)
+
+
+# ---- SpotJobs -------------------------------------------------------------------------------------------------------
+
+
+def _job_seen(step: Step, at: StepRun, job: Any, now: datetime, roll: float) -> StepRun:
+    if job is None and at.state is StepState.REQUESTING:
+        return _lost(at, now)
+    if job is None and at.state is StepState.STOPPING:
+        return _over(at, at.verdict or StepState.STOPPED, now)
+    if job is None:
+        return failed(at, "Deleted", f"SpotJob {at.job} was deleted", now, stop=False)
+    phase, reason = job.status.phase or "Scheduled", job.status.reason or "Accepted"
+    running = StepState.RUNNING if at.state is StepState.REQUESTING else at.state
+    seen = _with(at, state=running, status=f"{phase}/{reason}", waiting_since=None, next_at=None, message="", reason="")
+    if at.state is StepState.STOPPING:
+        seen = _with(seen, reason=at.reason, message=at.message)
+    if not job.finished:
+        return seen
+    return _ended(step, _with(seen, result=said(job)), of_job(job), now, roll)
+
+
+def said(job: Any) -> dict[str, Any] | None:
+    """What the job's container called back, if that was a JSON object."""
+    attempt = job.current
+    if attempt is None or attempt.callback is None:
+        return None
+    return as_result(attempt.callback.message)
+
+
+def as_result(text: str) -> dict[str, Any] | None:
+    """A JSON object, or nothing."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+# ---- endings --------------------------------------------------------------------------------------------------------
+
+
+def _ended(step: Step, at: StepRun, ending: Ending, now: datetime, roll: float) -> StepRun:
+    told = _with(at, containers=ending.containers)
+    # Its work was done before it was told to stop.
+    if ending.end is End.GOOD:
+        return _over(_with(told, reason="", message=ending.message), StepState.SUCCEEDED, now)
+
+    # It was told to stop, and has.
+    if at.state is StepState.STOPPING:
+        return _over(told, at.verdict or StepState.STOPPED, now)
+
+    told = _with(told, reason=ending.reason, message=ending.message)
+    again = _with(told, tasks=(), job=None, tries=at.tries + 1, requests=0, missing_since=None)
+    match ending.end:
+        case End.FINAL:
+            return _over(told, StepState.FAILED, now)
+        case End.CAPACITY:
+            return _wait_for_capacity(again, ending.message, now, roll)
+        case End.INTERRUPTED:
+            if at.interruptions >= MOST_INTERRUPTIONS:
+                return _over(told, StepState.FAILED, now)
+            return _later(_with(again, interruptions=at.interruptions + 1), 10.0, now, roll)
+        case End.FAILED:
+            if at.failures >= step.retries:
+                return _over(_with(told, failures=at.failures + 1), StepState.FAILED, now)
+            seconds = min(step.retry_delay_seconds * 2.0**at.failures, LONGEST_RETRY_SECONDS)
+            return _later(_with(again, failures=at.failures + 1), seconds, now, roll)
+
+
+def _later(at: StepRun, seconds: float, now: datetime, roll: float) -> StepRun:
+    return _with(at, state=StepState.WAITING, next_at=now + timedelta(seconds=seconds * (0.8 + 0.4 * roll)))
+
+
+def failed(at: StepRun, reason: str, message: str, now: datetime, stop: bool = True) -> StepRun:
+    """Failed for good; tasks of it that may run are stopped first."""
+    told = _with(at, reason=reason, message=message)
+    if stop and at.tasks:
+        return _with(told, state=StepState.STOPPING, verdict=StepState.FAILED, next_at=None, waiting_since=None)
+    return _over(told, StepState.FAILED, now)
+
+
+def _over(at: StepRun, state: StepState, now: datetime) -> StepRun:
+    return _with(at, state=state, ended_at=now, next_at=None, waiting_since=None, missing_since=None, verdict=None)
+
+
+# ---- time -----------------------------------------------------------------------------------------------------------
+
+
+def _pause(waited: timedelta, roll: float) -> timedelta:
+    """As long again as has been waited so far, within bounds: it doubles without being counted."""
+    seconds = min(max(waited.total_seconds(), FIRST_DELAY_SECONDS), LONGEST_DELAY_SECONDS)
+    return timedelta(seconds=seconds * (0.8 + 0.4 * roll))
+
+
+def _with(at: StepRun, **changes: Any) -> StepRun:
+    return at.model_copy(update=changes)
