@@ -104,6 +104,10 @@ class KubeClient:
     async def get_job(self, namespace: str, name: str) -> SpotJob:
         return read_job(await self.get_raw(namespace, name))
 
+    async def create_job(self, namespace: str, body: Mapping[str, Any], dry_run: bool = False) -> SpotJob:
+        """As create_raw. Raises Conflict when the name is taken."""
+        return read_job(await self.create_raw(namespace, body, dry_run))
+
     async def write_status(self, job: SpotJob, status: Mapping[str, Any]) -> SpotJob:
         """Merge-patch the status subresource, on the condition that the object is still `job`."""
         body = {"metadata": {"resourceVersion": job.metadata.resource_version}, "status": dict(status)}
@@ -170,9 +174,9 @@ class KubeClient:
     async def get_raw(self, namespace: str, name: str) -> Raw:
         return without_managed_fields(await self.request("GET", jobs_path(namespace, name)))
 
-    async def create_raw(self, namespace: str, body: Mapping[str, Any]) -> Raw:
-        """Create with strict validation: an unknown field is refused by name."""
-        params = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"}
+    async def create_raw(self, namespace: str, body: Mapping[str, Any], dry_run: bool = False) -> Raw:
+        """Create with strict validation: an unknown field is refused by name. A dry run does all but the write."""
+        params = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
         return without_managed_fields(await self.request("POST", jobs_path(namespace), body=body, params=params))
 
     async def delete_raw(self, namespace: str, name: str, uid: str | None = None) -> Raw:
