@@ -145,7 +145,8 @@ def _step(sequence: Sequence, run: Run, place: int, now: datetime, poll: timedel
 
     # Until it is time to ask again.
     if at.next_at is not None and now < at.next_at and not (over and _uncertain(at)):
-        return Turn(run, wake_at=_earliest(at.next_at, _time_over_at(sequence, step, run, at)))
+        due = None if at.state is StepState.STOPPING else _time_over_at(sequence, step, run, at)
+        return Turn(run, wake_at=_earliest(at.next_at, due))
 
     match at.state:
         case StepState.WAITING:

@@ -135,7 +135,7 @@ def _lost(at: StepRun, now: datetime) -> StepRun:
 def _looked(step: Step, at: StepRun, news: Looked, now: datetime, roll: float) -> StepRun:
     since = (at.missing_since or now) if news.missing else None
     lost = news.missing if since is not None and now - since >= MISSING_FOR else frozenset()
-    seen = _with(at, status=_status(news.tasks, at.status), missing_since=since, waiting_since=None, next_at=None)
+    seen = _with(at, status=_status(news.tasks, at.status), missing_since=since, waiting_since=None)
     if at.state is StepState.RUNNING:
         seen = _with(seen, reason="", message="")
     stopped = all(task.stopped for task in news.tasks) and len(news.tasks) + len(lost) >= len(at.tasks)
@@ -161,7 +161,7 @@ def _job_seen(step: Step, at: StepRun, job: Any, now: datetime, roll: float) -> 
         return failed(at, "Deleted", f"SpotJob {at.job} was deleted", now, stop=False)
     phase, reason = job.status.phase or "Scheduled", job.status.reason or "Accepted"
     running = StepState.RUNNING if at.state is StepState.REQUESTING else at.state
-    seen = _with(at, state=running, status=f"{phase}/{reason}", waiting_since=None, next_at=None, message="", reason="")
+    seen = _with(at, state=running, status=f"{phase}/{reason}", waiting_since=None, message="", reason="")
     if at.state is StepState.STOPPING:
         seen = _with(seen, reason=at.reason, message=at.message)
     if not job.finished:
