@@ -214,11 +214,18 @@ class RecordChanged(Exception):
     """Somebody else has written this run: two processes must never drive one."""
 
 
+class RecordUnreachable(Exception):
+    """The record cannot be read or written now; the text says why."""
+
+
 class Records(Protocol):
     """Where runs are kept: a file, or the DynamoDB table SequenceRuns."""
 
     async def load(self, run_id: str) -> tuple[Run, int] | None:
-        """The run and its version; None when there is none."""
+        """The run and its version; None when there is none. Raises RecordUnreachable."""
 
     async def save(self, run: Run, version: int) -> int:
-        """Write it over `version` (0: it must not be there yet); the new version. Raises RecordChanged."""
+        """Write it over `version` (0: it must not be there yet); the new version.
+
+        Raises RecordChanged, RecordUnreachable.
+        """

@@ -1,0 +1,49 @@
+"""How log lines look: in the shape of Ruby's Logger, which the first Sequencer wrote, or as JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from datetime import UTC, datetime
+from typing import IO, Literal
+
+LEVELS = {"WARNING": "WARN", "CRITICAL": "FATAL"}
+"""Ruby's words, where they are others."""
+LOGGER = "spotjob"
+"""What SEQUENCER_LOG_DEBUG makes talkative. The SDK is not: its own words hold signatures."""
+
+
+class OldShape(logging.Formatter):
+    """`I, [2021-10-15T13:31:24.123456 #123]  INFO -- : text`, in local time."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = LEVELS.get(record.levelname, record.levelname)
+        at = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%Y-%m-%dT%H:%M:%S.%f")
+        head = f"{level[0]}, [{at} #{os.getpid()}] {level:>5} -- : "
+        return "\n".join(head + line for line in _text(record).split("\n"))
+
+
+class Json(logging.Formatter):
+    """One JSON document per line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat()
+        return json.dumps({"time": at, "level": record.levelname, "message": _text(record)})
+
+
+def _text(record: logging.LogRecord) -> str:
+    text = record.getMessage()
+    if record.exc_info:
+        text += "\n" + logging.Formatter().formatException(record.exc_info)
+    return text
+
+
+def set_up(shape: Literal["text", "json"], debug: bool, stream: IO[str]) -> logging.Handler:
+    """Everything that is logged goes to the stream from now on."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(Json() if shape == "json" else OldShape())
+    logging.getLogger().handlers[:] = [handler]
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger(LOGGER).setLevel(logging.DEBUG if debug else logging.INFO)
+    return handler

@@ -1,0 +1,151 @@
+"""The loop around `advance`: write the record, do what is to be done, hear what came of it, wait.
+
+Nothing is done that does not stand in the record before. A record that cannot be written holds everything up, for ten
+minutes at most; one that somebody else has written ends the loop at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from spotjob.core.ports import Clock
+from spotjob.core.sequence import lastlines
+from spotjob.core.sequence.advance import advance
+from spotjob.core.sequence.hear import hear
+from spotjob.core.sequence.ports import Action, Looked, News, Records, RecordUnreachable, Task
+from spotjob.core.sequence.runs import Run, StepRun, StepState
+from spotjob.core.sequence.steps import Sequence, Step
+
+log = logging.getLogger(__name__)
+
+WRITE_FOR_SECONDS = 600.0
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
+GLANCE_SECONDS = 1.0
+"""So soon a word to stop is heard."""
+RESULT_LOOKS, RESULT_PAUSE_SECONDS = 3, 2.0
+"""CloudWatch shows a line some seconds after it was logged."""
+
+LogTail = Callable[[str | None, Task, str, int], Awaitable[tuple[str, ...]]]
+"""(region, task, container, lines): the last lines that the container has logged."""
+
+
+@dataclass(frozen=True)
+class Outside:
+    """All that a run has to do with outside of itself."""
+
+    records: Records
+    perform: Callable[[Action], Awaitable[News]]
+    log_tail: LogTail
+    clock: Clock
+    watch: Callable[[Run, News], None]
+    """Hears of each turn: the run, and the news that led to it."""
+    stopping: Callable[[], str]
+    """Why the run is to end before its time; empty while it is not."""
+    poll: timedelta = timedelta(seconds=5)
+    """Between two looks at a running step."""
+    results_used: frozenset[int] = field(default_factory=frozenset)
+    """Places of the steps whose result a later step is given."""
+
+
+async def play(sequence: Sequence, run: Run, version: int, outside: Outside) -> Run:
+    """Drive the run, whose record has this version, to its end. Raises RecordChanged, RecordUnreachable."""
+    return await _Player(sequence, outside, run, version).play()
+
+
+class _Player:
+    def __init__(self, sequence: Sequence, outside: Outside, run: Run, version: int) -> None:
+        self._sequence, self._out = sequence, outside
+        self._run, self._written, self._version = run, run.record(), version
+
+    async def play(self) -> Run:
+        news: News = None
+        while True:
+            self._run = await self._heard(news)
+            turn = advance(
+                self._sequence,
+                self._run,
+                None,
+                self._out.clock.now(),
+                roll=self._roll(),
+                poll=self._out.poll,
+                stop=self._out.stopping(),
+            )
+            self._run = turn.run
+            await self._write()
+            self._out.watch(self._run, news)
+            if turn.do is not None:
+                news = await self._out.perform(turn.do)
+            elif self._run.state.over or turn.wake_at is None:
+                return self._run
+            else:
+                news = None
+                await self._wait(turn.wake_at)
+
+    # ---- news ----
+
+    async def _heard(self, news: News) -> Run:
+        place = self._run.current
+        if place is None or news is None:
+            return self._run
+        step, before = self._sequence.steps[place], self._run.steps[place]
+        after = hear(step, before, news, self._out.clock.now(), self._roll())
+        if isinstance(news, Looked) and lastlines.tried(before, after):
+            after = await self._with_last_lines(step, after, news, place in self._out.results_used)
+        return self._run.with_step(place, after)
+
+    async def _with_last_lines(self, step: Step, after: StepRun, looked: Looked, used: bool) -> StepRun:
+        """The result of a good step that somebody uses, or what the failing container said last."""
+        found = lastlines.speaker(step, after, looked)
+        good = after.state is StepState.SUCCEEDED
+        if found is None or (good and not used):
+            return after
+        task, container = found
+        if not good:
+            lines = await self._out.log_tail(step.region, task, container, lastlines.LINES)
+            return lastlines.with_last_words(after, container, lines)
+        return await self._with_result(step, after, task, container)
+
+    async def _with_result(self, step: Step, after: StepRun, task: Task, container: str) -> StepRun:
+        for look in range(RESULT_LOOKS):
+            if look:
+                await self._out.clock.sleep(RESULT_PAUSE_SECONDS)
+            lines = await self._out.log_tail(step.region, task, container, lastlines.LINES)
+            after = lastlines.with_result(after, lines)
+            if after.result is not None:
+                break
+        return after
+
+    # ---- the record ----
+
+    async def _write(self) -> None:
+        """The record, if it has changed. Tried again with growing pauses while it cannot be reached."""
+        record = self._run.record()
+        if record == self._written:
+            return
+        since, pause = self._out.clock.monotonic(), FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                self._version = await self._out.records.save(record, self._version)
+                break
+            except RecordUnreachable as error:
+                if self._out.clock.monotonic() - since >= WRITE_FOR_SECONDS:
+                    raise
+                log.warning("the record of the run cannot be written, trying again: %s", error)
+            await self._out.clock.sleep(pause * (0.5 + self._roll()))
+            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+        self._written = record
+
+    # ---- time ----
+
+    async def _wait(self, until: datetime) -> None:
+        """Until then, or until the word to stop."""
+        told = self._out.stopping()
+        while (rest := (until - self._out.clock.now()).total_seconds()) > 0 and self._out.stopping() == told:
+            await self._out.clock.sleep(min(rest, GLANCE_SECONDS))
+
+    def _roll(self) -> float:
+        """Jitter in [0, 1)."""
+        return int(self._out.clock.token()[:8], 16) / 2**32
