@@ -111,7 +111,8 @@ def test_a_real_union_is_refused() -> None:
 
 
 def test_each_kind_has_a_file_named_as_controller_gen_would() -> None:
-    assert set(documents()) == {"spotjob.dev_spotjobs.yaml", "spotjob.dev_spotjobclasses.yaml"}
+    kinds = ("spotjobs", "spotjobclasses", "jobsequences")
+    assert set(documents()) == {f"spotjob.dev_{kind}.yaml" for kind in kinds}
 
 
 @pytest.mark.parametrize("document", documents().values(), ids=list(documents()))

@@ -14,8 +14,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from spotjob.core.resources import SpotJob, SpotJobClass, SpotJobClassSpec, SpotJobStatus
+from spotjob.core.sequence.resources import (
+    SCHEDULED_NAME_LIMIT,
+    JobSequence,
+    JobSequenceSpec,
+    JobSequenceStatus,
+)
 from spotjob.core.spec import SpotJobSpec
-from spotjob.core.wire import GROUP, VERSION
+from spotjob.core.wire import GROUP, VERSION, cel, rules
 
 Json = dict[str, Any]
 
@@ -31,7 +37,7 @@ _KEPT = {
 
 def documents() -> dict[str, Json]:
     """Every CustomResourceDefinition, by the name of its file in crds/."""
-    kinds = (_spotjob(), _spotjobclass())
+    kinds = (_spotjob(), _spotjobclass(), _jobsequence())
     return {f"{GROUP}_{kind['spec']['names']['plural']}.yaml": kind for kind in kinds}
 
 
@@ -79,10 +85,15 @@ class _Converter:
         return self._inlined({**choices[0], **{k: v for k, v in schema.items() if k != "anyOf"}})
 
     def _children(self, schema: Json) -> Json:
-        """The schemas inside an object, a map or a list. `additionalProperties: false` is a CRD's normal case."""
+        """The schemas inside an object, a map or a list.
+
+        `additionalProperties: false` is a CRD's normal case; of `true`, a dict of anything, it would keep nothing.
+        """
         made: Json = {}
         if "properties" in schema:
             made["properties"] = {name: self.convert(child) for name, child in schema["properties"].items()}
+        elif schema.get("additionalProperties") is True:
+            made["x-kubernetes-preserve-unknown-fields"] = True
         elif isinstance(schema.get("additionalProperties"), dict):
             made["additionalProperties"] = self.convert(schema["additionalProperties"])
         if "items" in schema:
@@ -163,13 +174,48 @@ def _spotjobclass() -> Json:
     )
 
 
-def _definition(model: type[BaseModel], names: Json, scope: str, properties: Json, version: Json) -> Json:
-    """The frame that every kind shares."""
+def _jobsequence() -> Json:
+    """The namespaced kind JobSequence. No defaults are filled in: a list of 200 steps stays as it was written."""
+    return _definition(
+        JobSequence,
+        names=_names("JobSequence", "jobsequences", "js"),
+        scope="Namespaced",
+        properties={
+            "spec": structural(JobSequenceSpec, defaults=False),
+            "status": structural(JobSequenceStatus, defaults=False),
+        },
+        version={
+            "subresources": {"status": {}},
+            "selectableFields": [{"jsonPath": ".status.phase"}],
+            "additionalPrinterColumns": [
+                _column("Steps", ".status.progress"),
+                _column("Step", ".status.step"),
+                _column("Status", ".status.phase"),
+                _column("Schedule", ".spec.schedule", wide=True),
+                _column("Last Schedule", ".status.lastScheduleTime", kind="date", wide=True),
+                _column("Age", ".metadata.creationTimestamp", kind="date"),
+                _column("Message", ".status.message", wide=True),
+            ],
+        },
+        validations=rules(
+            cel(
+                f"!has(self.spec.schedule) || size(self.metadata.name) <= {SCHEDULED_NAME_LIMIT}",
+                f"metadata.name must be no more than {SCHEDULED_NAME_LIMIT} characters with a schedule",
+            )
+        ),
+    )
+
+
+def _definition(
+    model: type[BaseModel], names: Json, scope: str, properties: Json, version: Json, validations: Json | None = None
+) -> Json:
+    """The frame that every kind shares. `validations` are rules about the whole object."""
     schema = {
         "type": "object",
         "description": " ".join((model.__doc__ or "").split()),
         "required": ["spec"],
         "properties": {"metadata": _metadata(), **properties},
+        **(validations or {}),
     }
     served = {"name": VERSION, "served": True, "storage": True, **version, "schema": {"openAPIV3Schema": schema}}
     return {

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from spotjob.core.wire import Seconds, Wire, atomic
 
@@ -16,6 +17,8 @@ MOST_STEPS = 500
 
 StepName = Annotated[str, Field(min_length=1, max_length=128)]
 """Names need not be unique: a step is told apart by its place in the list."""
+Region = Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$", max_length=32)]
+"""Of AWS, such as eu-central-1."""
 
 
 class When(StrEnum):
@@ -48,7 +51,7 @@ class Step(Wire):
     """How often a failed step is tried again. An interruption of its host or by Fargate Spot does not count."""
     retry_delay_seconds: Annotated[int, Field(ge=0, le=86_400)] = 10
     """Before the first retry; it doubles each time, up to an hour."""
-    region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$", max_length=32)] | None = None
+    region: Region | None = None
     """The AWS region of an ecs_task; absent means that of the Sequencer."""
     success_exit_codes: Annotated[
         tuple[Annotated[int, Field(ge=0, le=255)], ...], Field(min_length=1, max_length=64, json_schema_extra=atomic())
@@ -56,7 +59,7 @@ class Step(Wire):
     """The exit codes of a container that are good."""
     essential_only: bool = False
     """Only the essential containers of an ecs_task decide; otherwise all of them do."""
-    when: Annotated[When, Field(exclude=True)] = When.SUCCESS
+    when: Annotated[SkipJsonSchema[When], Field(exclude=True)] = When.SUCCESS
     """Set by the list that the step stands in; not a field of the file."""
 
     @property
