@@ -74,10 +74,14 @@ class Proxy:
         if request.query.get("watch") in ("true", "1"):
             return await self._stream(request)
         what = self._name(request.method, request.path, request.headers, body)
-        if what is None:
-            response, _ = await self._call(request, body)
-            return response
-        return await self._write(request, body, Kind(self._process, what))
+        try:
+            if what is None:
+                return (await self._call(request, body))[0]
+            return await self._write(request, body, Kind(self._process, what))
+        except aiohttp.ClientConnectionError:  # the server hung up, and so do we
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response()
 
     async def _write(self, request: web.Request, body: bytes, kind: Kind) -> web.StreamResponse:
         response = web.Response()
