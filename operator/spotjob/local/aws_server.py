@@ -2,8 +2,8 @@
 
     python -m spotjob.local.aws_server --port 4566 --state DIR
 
-EC2's instances, fleets, launch templates and spot requests are the simulator's; instance types come from a
-catalogue; everything else is moto's. Beside the AWS APIs it serves each instance's metadata service under
+EC2's instances, fleets, launch templates and spot requests are the simulator's, and so is ECS; instance types come
+from a catalogue; everything else is moto's. Beside the AWS APIs it serves each instance's metadata service under
 /_imds/<instance id>/latest/ and the levers under /_spotjob/ (see levers.py).
 
 Everything lives in memory: after a kill -9 the account is empty again, and containers that were instances stay
@@ -33,6 +33,9 @@ from werkzeug.wrappers import Response
 from spotjob.local import catalogue, ec2_wire, imds
 from spotjob.local.datacentre import DataCentre
 from spotjob.local.ec2 import ACTIONS, ApiError, Reply, Simulator, Timing
+from spotjob.local.ecs import EcsSimulator, defaults
+from spotjob.local.ecs.levers import EcsLevers
+from spotjob.local.ecs.service import EcsService
 from spotjob.local.eventbus import QUEUE, EventBus
 from spotjob.local.levers import Levers
 from spotjob.local.machines import Machines, NoMachines
@@ -62,7 +65,8 @@ class AwsServer:
         )
         self._bus = EventBus(self.moto.send)
         self.centre = DataCentre(simulator, machines(self.url), f"{self.url}/_imds", self._bus.put)
-        self._levers = Levers(self.centre, self.moto)
+        self.ecs = EcsService(_ecs(region), region)
+        self._levers = Levers(self.centre, self.moto, EcsLevers(self.ecs))
         self._metadata = imds.MetadataService(region, secrets.token_bytes(32))
 
     def start(self) -> None:
@@ -138,19 +142,22 @@ class AwsServer:
         return self._spoken(environ, self.centre.serve(action, request), lambda answer: _written(action, answer))
 
     def _elsewhere(self, environ: Environ, service: str, action: str, body: bytes) -> Response:
-        """Catalogue and moto: counted, and spoiled by faults, like the simulator's own calls."""
+        """ECS, catalogue and moto: counted, and spoiled by faults, like the EC2 simulator's own calls."""
         with self.centre.open() as ec2:
             ec2.calls[action] += 1
             fault = ec2.faults.take(action)
         if fault is None:
-            return self._catalogue_or_moto(environ, service, action, body)
+            return self._served(environ, service, action, body)
         spoiled = Reply(error=fault.error(), lost=fault.lost, delay_seconds=fault.delay_seconds)
         if fault.spoils and fault.when == "before":
             return self._spoken(environ, spoiled, _nothing)
-        response = self._catalogue_or_moto(environ, service, action, body)
+        response = self._served(environ, service, action, body)
         return self._spoken(environ, spoiled, lambda _: response)
 
-    def _catalogue_or_moto(self, environ: Environ, service: str, action: str, body: bytes) -> Response:
+    def _served(self, environ: Environ, service: str, action: str, body: bytes) -> Response:
+        written = self._containers(environ, service, action, body)
+        if written is not None:
+            return Response(written[1], written[0], content_type=environ["CONTENT_TYPE"])
         if service != "ec2" or action not in catalogue.ACTIONS:
             return self.moto.serve(environ, service, action, body)
         try:
@@ -158,6 +165,12 @@ class AwsServer:
             return _written(action, catalogue.ACTIONS[action](self._region, request))
         except ApiError as error:
             return _refusal(environ, error)
+
+    def _containers(self, environ: Environ, service: str, action: str, body: bytes) -> tuple[int, str] | None:
+        """HTTP status and JSON of ECS, and of what its containers log; None for anything else."""
+        if service == "ecs":
+            return self.ecs.answer(signed_for(environ)[1], action, body)
+        return self.ecs.log_events(body) if action == "GetLogEvents" else None
 
     def _spoken(self, environ: Environ, reply: Reply, write: Callable[[Mapping[str, Any]], Response]) -> Response:
         """Turn a reply into what the caller sees, after the delay that it is to see."""
@@ -180,6 +193,12 @@ def _body(environ: Environ) -> bytes:
     if environ.get("wsgi.input_terminated"):
         return bytes(stream.read())
     return bytes(stream.read(int(environ.get("CONTENT_LENGTH") or 0)))
+
+
+def _ecs(region: str) -> EcsSimulator:
+    ecs = EcsSimulator(datetime.now(UTC), secrets.randbits(64), region=region)
+    defaults.fill(ecs, defaults.IMAGE)
+    return ecs
 
 
 def _action(environ: Environ, body: bytes) -> str:
@@ -205,7 +224,7 @@ def _written(action: str, answer: Mapping[str, Any]) -> Response:
 def _refusal(environ: Environ, error: ApiError) -> Response:
     if "HTTP_X_AMZ_TARGET" in environ:
         document = json.dumps({"__type": error.code, "message": error.message})
-        return Response(document, error.status, content_type="application/x-amz-json-1.0")
+        return Response(document, error.status, content_type=environ["CONTENT_TYPE"])
     return Response(ec2_wire.serialize_error(error), error.status, content_type=ec2_wire.CONTENT_TYPE)
 
 

@@ -7,6 +7,7 @@ POST interrupt {instanceId, warningSeconds=120}, reclaim {instanceId}, rebalance
      fault {action, code="", message, httpStatus=null, times=1, when=before|after, lost=false, delaySeconds=0},
      boot-seconds {seconds}, console-seconds {seconds}, throttle {on}
 DELETE faults
+Those of ECS are in ecs/levers.py.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pydantic.alias_generators import to_camel
 from spotjob.local.datacentre import DataCentre
 from spotjob.local.ec2 import ApiError, CapacityRule, Fault
 from spotjob.local.ec2.records import Ec2Instance
+from spotjob.local.ecs.levers import EcsLevers
 from spotjob.local.moto_app import MotoApp
 
 TABLE = "Jobs"
@@ -73,7 +75,7 @@ class _Throttle(_Order):
 class Levers:
     """Answers the control endpoints."""
 
-    def __init__(self, centre: DataCentre, moto: MotoApp) -> None:
+    def __init__(self, centre: DataCentre, moto: MotoApp, ecs: EcsLevers) -> None:
         self._centre, self._moto = centre, moto
         self._routes: Mapping[tuple[str, str], Callable[[Mapping[str, Any]], Any]] = {
             ("GET", "ready"): lambda _: {"ready": True},
@@ -91,6 +93,7 @@ class Levers:
             ("POST", "console-seconds"): self._console_seconds,
             ("POST", "throttle"): self._throttle,
             ("DELETE", "faults"): lambda _: self._clear_faults(),
+            **ecs.routes,
         }
 
     def answer(self, method: str, name: str, body: Any) -> tuple[int, Any]:
@@ -103,7 +106,7 @@ class Levers:
         except ValidationError as error:
             return 400, {"error": str(error)}
         except ApiError as error:
-            return (404 if error.code.endswith(".NotFound") else 400), {"error": str(error)}
+            return (404 if error.code.endswith("NotFound") else 400), {"error": str(error)}
 
     def _instances(self) -> list[dict[str, Any]]:
         with self._centre.open() as ec2:

@@ -1,4 +1,4 @@
-"""moto for everything but the life of instances: DynamoDB, SSM, SQS, S3, STS, ECS, and EC2's network and images.
+"""moto for everything but the life of instances: DynamoDB, SSM, SQS, S3, STS, and EC2's network and images.
 
 moto has no locks, so concurrent conditional writes get lost, and it keeps every object that it ever made
 (measured with 5.2.5, which is why the version is pinned). Here each service has one lock, and nothing is kept.

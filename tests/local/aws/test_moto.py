@@ -100,7 +100,6 @@ def test_objects_of_moto_are_not_kept(server: AwsServer, dynamodb: Any) -> None:
     [
         ("sts", "get_caller_identity", "Account"),
         ("sqs", "list_queues", "ResponseMetadata"),
-        ("ecs", "list_clusters", "clusterArns"),
         ("s3", "list_buckets", "Buckets"),
         ("ssm", "describe_parameters", "Parameters"),
     ],

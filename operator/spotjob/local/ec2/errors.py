@@ -11,6 +11,7 @@ _STATUS = {
     "ServiceUnavailable": 503,
     "InternalError": 500,
     "InternalFailure": 500,
+    "ServerException": 500,
     "InsufficientInstanceCapacity": 500,
     "DryRunOperation": 412,
     "UnauthorizedOperation": 403,
@@ -18,7 +19,7 @@ _STATUS = {
 
 
 class ApiError(Exception):
-    """An EC2 error. Without `status` it is the one that EC2 sends with the code, 400 for most."""
+    """An EC2 error. Without `status` it is the one that AWS sends with the code, 400 for most."""
 
     def __init__(self, code: str, message: str, status: int | None = None) -> None:
         super().__init__(f"{code}: {message}")
