@@ -1,0 +1,99 @@
+"""Data against a pydantic model: every error by its path, in the words of people who write YAML.
+
+The models read leniently (core/wire.py), as an operator has to; a person's file is read strictly: no unknown keys,
+no text for a number.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from spotjob.sequencer.problems import Path
+from spotjob.sequencer.spelling import unknown
+
+Fault = tuple[Path, str]
+"""A path below the data, and a message."""
+
+Told = Mapping[str, Any]
+"""What pydantic gives with an error: the bounds, the expected values."""
+
+MESSAGES: dict[str, Callable[[Told], str]] = {
+    "missing": lambda _: "is missing",
+    "bool_type": lambda _: "must be true or false",
+    "int_type": lambda _: "must be a whole number",
+    "int_from_float": lambda _: "must be a whole number",
+    "string_type": lambda _: "must be text; a number, true, false, yes and no are text in quotes only",
+    "tuple_type": lambda _: "must be a list",
+    "dict_type": lambda _: "must be a mapping",
+    "model_type": lambda _: "must be a mapping",
+    "greater_than_equal": lambda told: f"must be at least {told['ge']}",
+    "less_than_equal": lambda told: f"must be at most {told['le']}",
+    "string_too_short": lambda told: f"must have at least {told['min_length']} character(s)",
+    "string_too_long": lambda told: f"must have at most {told['max_length']} characters",
+    "too_short": lambda told: f"must have at least {told['min_length']} item(s)",
+    "too_long": lambda told: f"must have at most {told['max_length']} items",
+    "string_pattern_mismatch": lambda told: f"must match {told['pattern']}",
+    "literal_error": lambda told: f"must be {told['expected']}",
+    "enum": lambda told: f"must be {told['expected']}",
+    "datetime_parsing": lambda _: "must be a time (RFC 3339) such as 2030-01-31T12:00:00Z",
+    "datetime_from_date_parsing": lambda _: "must be a time (RFC 3339) such as 2030-01-31T12:00:00Z",
+    "datetime_type": lambda _: "must be a time (RFC 3339) such as 2030-01-31T12:00:00Z",
+}
+"""For each kind of error that the models can make."""
+
+
+def invalid(model: type[BaseModel], data: Mapping[str, Any]) -> list[Fault]:
+    """The values in JSON data that the model does not take. No message holds a value.
+
+    Strict JSON mode: a list serves as a tuple and text as a time or an enum, but nothing else is converted.
+    """
+    try:
+        model.model_validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        return [(one["loc"], _message(one)) for one in error.errors(include_url=False, include_input=False)]
+    return []
+
+
+def _message(error: ErrorDetails) -> str:
+    say = MESSAGES.get(error["type"])
+    return say(error.get("ctx", {})) if say else error["msg"]
+
+
+def against_schema(model: type[BaseModel], data: Mapping[str, Any]) -> list[Fault]:
+    """What only the schema of a wire type tells: unknown keys, and quantities."""
+    schema = model.model_json_schema(by_alias=True)
+    return list(_against(schema, schema.get("$defs", {}), data, ()))
+
+
+def _against(schema: Mapping[str, Any], definitions: Mapping[str, Any], data: Any, path: Path) -> Iterator[Fault]:
+    schema = _meant(schema, definitions)
+    if schema.get("x-kubernetes-int-or-string"):
+        if type(data) not in (int, str) or not re.search(schema["pattern"], str(data)):
+            yield path, "must be a quantity above zero, such as 2, 500m or 4Gi"
+    elif isinstance(data, Mapping) and "properties" in schema:
+        known = schema["properties"]
+        for key, value in data.items():
+            if key in known:
+                yield from _against(known[key], definitions, value, (*path, key))
+            else:
+                yield (*path, key), unknown(key, known)
+    elif isinstance(data, list) and "items" in schema:
+        for place, item in enumerate(data):
+            yield from _against(schema["items"], definitions, item, (*path, place))
+
+
+def _meant(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Through references, and `T | None`, to the schema with the properties."""
+    while True:
+        if "$ref" in schema:
+            schema = definitions[schema["$ref"].rpartition("/")[2]]
+        elif "anyOf" in schema:
+            schema = next((one for one in schema["anyOf"] if one.get("type") != "null"), {})
+        else:
+            return schema

@@ -1,0 +1,46 @@
+"""`${steps.extract.result.rows}` in a file: whether the step that a reference names comes before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from spotjob.core.sequence.references import PLACEHOLDER, WELL_FORMED
+from spotjob.sequencer.nodes import Entries, Items, Node, Scalar
+from spotjob.sequencer.problems import shown
+from spotjob.sequencer.spelling import nearest
+
+
+def references(scalar: Scalar) -> list[str]:
+    """What stands between `${` and `}`, for each, once the variables are put in."""
+    text = scalar.value if isinstance(scalar.value, str) else ""
+    return [found["inner"] for found in PLACEHOLDER.finditer(text) if found["inner"] is not None]
+
+
+def marked(node: Node) -> Node:
+    """The node, with every value that holds a reference as one that is not known yet."""
+    match node:
+        case Scalar():
+            return replace(node, known=False) if references(node) else node
+        case Items():
+            return replace(node, items=tuple(map(marked, node.items)))
+        case Entries():
+            return replace(node, entries=tuple(replace(e, value=marked(e.value)) for e in node.entries))
+
+
+def result_of(reference: str) -> str | None:
+    """The step whose result is meant; None when it is its exit code, or nothing."""
+    found = WELL_FORMED.fullmatch(reference)
+    return found["name"] if found and found["what"] != "exit_code" else None
+
+
+def wrong(reference: str, earlier: Sequence[str]) -> str:
+    """What is wrong with a reference in the step that follows `earlier`; empty when nothing is."""
+    found = WELL_FORMED.fullmatch(reference)
+    if found is None:
+        return f"${{{shown(reference)}}} has to be written as ${{steps.NAME.result.KEY}} or ${{steps.NAME.exit_code}}"
+    if found["name"] in earlier:
+        return ""
+    near = nearest(found["name"], earlier)
+    choices = f", did you mean {near}?" if near else f"; before it: {', '.join(earlier[-10:]) or 'none'}"
+    return f"no step before this one is named {shown(found['name'])}{choices}"
