@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
@@ -23,6 +23,8 @@ SEQUENCE_LABEL = f"{GROUP}/sequence"
 """On a SpotJob: the JobSequence whose step it is."""
 SCHEDULE_LABEL = f"{GROUP}/schedule"
 """On a JobSequence: the scheduled one that created it."""
+SCHEDULED_AT = f"{GROUP}/scheduled-at"
+"""Annotation of the same: the time that it was due."""
 
 MOST_ON_FAILURE = 50
 SCHEDULED_NAME_LIMIT = 52
@@ -173,7 +175,7 @@ class JobSequence(Wire):
     def over(self) -> bool:
         return self.status.phase is not None and self.status.phase.over
 
-    def as_owner(self) -> dict[str, object]:
+    def as_owner(self) -> dict[str, Any]:
         """The ownerReference of what it creates: that goes with it."""
         return {
             "apiVersion": API_VERSION,
