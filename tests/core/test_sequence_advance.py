@@ -159,6 +159,17 @@ def test_a_request_that_nobody_can_tell_the_fate_of_fails_and_is_not_repeated():
     assert (states(run), run.steps[0].reason, world.effects()) == (["Failed"], "ResultLost", {})
 
 
+def test_tasks_of_another_run_with_the_files_own_started_by_are_never_taken_for_ours():
+    world = World(kill_at=2)
+    sequence = a_sequence(a_step("a", parameters={"started_by": "nightly"}))
+    world.launch({"task_definition": "other:1", "started_by": "nightly"})
+    with pytest.raises(Killed):
+        world.play(sequence)
+    world.now += TOKEN_SURE_FOR + timedelta(minutes=1)
+    run = world.play(sequence)
+    assert (run.steps[0].reason, run.steps[0].tasks) == ("ResultLost", ())
+
+
 # ---- looking --------------------------------------------------------------------------------------------------------
 
 

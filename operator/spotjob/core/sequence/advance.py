@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from spotjob.core.sequence.hear import failed, hear
+from spotjob.core.sequence.hear import failed, hear, lost
 from spotjob.core.sequence.ports import (
     Action,
     CreateJob,
@@ -232,8 +232,10 @@ def _asked_again(step: Step, run: Run, place: int, at: StepRun, now: datetime) -
         return Turn(run.with_step(place, _with(at, next_at=None)), do=_request(step, run, place, at))
     if at.job is not None:
         return Turn(run, do=GetJob(at.job))
-    by = step.parameters.get("started_by") or started_by(run.id, place, at.tries)
-    return Turn(run, do=FindTasks(step.region, step.cluster, str(by)))
+    # The file's own startedBy names the tasks of other runs too, and none of them may be taken for ours.
+    if step.parameters.get("started_by"):
+        return Turn(run.with_step(place, lost(at, now)))
+    return Turn(run, do=FindTasks(step.region, step.cluster, started_by(run.id, place, at.tries)))
 
 
 def _look(step: Step, run: Run, place: int, at: StepRun, now: datetime, poll: timedelta) -> Turn:

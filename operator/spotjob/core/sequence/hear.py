@@ -48,7 +48,7 @@ def hear(step: Step, at: StepRun, news: News, now: datetime, roll: float) -> Ste
         case Launched(arns, failures):
             return _placed(step, at, arns, failures, now, roll)
         case Found(arns):
-            return _placed(step, at, arns, (), now, roll) if arns else _lost(at, now)
+            return _placed(step, at, arns, (), now, roll) if arns else lost(at, now)
         case Looked():
             return _looked(step, at, news, now, roll)
         case JobSeen(job):
@@ -124,7 +124,8 @@ def _unknown(at: StepRun, reason: str, message: str, now: datetime, roll: float)
     return _with(at, waiting_since=since, next_at=now + pause, reason=reason, message=message)
 
 
-def _lost(at: StepRun, now: datetime) -> StepRun:
+def lost(at: StepRun, now: datetime) -> StepRun:
+    """Nobody can say any more whether its last request ran."""
     why = "Whether its last request ran cannot be known any more; run it again with --from if it may run twice"
     return failed(at, "ResultLost", why, now)
 
@@ -154,7 +155,7 @@ def _status(tasks: tuple[Task, ...], before: str) -> str:
 
 def _job_seen(step: Step, at: StepRun, job: Any, now: datetime, roll: float) -> StepRun:
     if job is None and at.state is StepState.REQUESTING:
-        return _lost(at, now)
+        return lost(at, now)
     if job is None and at.state is StepState.STOPPING:
         return _over(at, at.verdict or StepState.STOPPED, now)
     if job is None:
