@@ -170,6 +170,19 @@ def test_tasks_of_another_run_with_the_files_own_started_by_are_never_taken_for_
     assert (run.steps[0].reason, run.steps[0].tasks) == ("ResultLost", ())
 
 
+def test_when_the_fate_of_the_rest_is_not_known_the_tasks_that_are_known_are_stopped():
+    world, sequence = World(seconds=1e6), a_sequence(a_step("a", parameters={"count": 2, "started_by": "nightly"}))
+    world.answers = [Launched((world.launch({"task_definition": "a:1"}),), (NO_ROOM,))]
+    world.kill_at = 8  # the request for the rest stands in the record and was not sent
+    with pytest.raises(Killed):
+        world.play(sequence)
+    assert (world.record.steps[0].state, world.record.steps[0].requests) == ("Requesting", 2)
+    world.now += TOKEN_SURE_FOR + timedelta(minutes=1)
+    run = world.play(sequence)
+    assert (states(run), run.steps[0].reason) == (["Failed"], "ResultLost")
+    assert [task.stop_code for task in world.tasks.values()] == ["UserInitiated"]
+
+
 # ---- looking --------------------------------------------------------------------------------------------------------
 
 

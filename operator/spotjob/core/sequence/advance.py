@@ -77,9 +77,9 @@ def advance(
         if at.state is StepState.PENDING and hold:
             return Turn(run)
         turn = _step(sequence, run, place, now, poll)
-        if not turn.run.steps[place].state.over:
+        if turn.do is not None or turn.wake_at is not None:
             return turn
-        run = turn.run
+        run = turn.run  # the step is over, or something else is to be done for it
     return Turn(_closed(_counted(sequence, run), now))
 
 
