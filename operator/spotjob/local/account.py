@@ -35,6 +35,12 @@ def items(aws_url: str) -> Sequence[Mapping[str, Any]]:
     return answer
 
 
+def ecs_tasks(aws_url: str) -> Sequence[Mapping[str, Any]]:
+    """Every ECS task that ever was, oldest first; what each one has: see ecs/levers.py."""
+    tasks: Sequence[Mapping[str, Any]] = _call("GET", f"{aws_url}/_spotjob/ecs-tasks")["tasks"]
+    return tasks
+
+
 def interrupt(aws_url: str, instance_id: str, warning_seconds: int) -> None:
     """EC2 gives notice, and takes the instance back when the warning is over."""
     _call("POST", f"{aws_url}/_spotjob/interrupt", {"instanceId": instance_id, "warningSeconds": warning_seconds})

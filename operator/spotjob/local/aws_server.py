@@ -34,6 +34,7 @@ from spotjob.local import catalogue, ec2_wire, imds
 from spotjob.local.datacentre import DataCentre
 from spotjob.local.ec2 import ACTIONS, ApiError, Reply, Simulator, Timing
 from spotjob.local.ecs import EcsSimulator, defaults
+from spotjob.local.ecs.containers import Containers
 from spotjob.local.ecs.levers import EcsLevers
 from spotjob.local.ecs.service import EcsService
 from spotjob.local.eventbus import QUEUE, EventBus
@@ -49,8 +50,17 @@ _SIMULATED_IDS = ("i-", "sir-", "lt-")
 class AwsServer:
     """The account as a server on 127.0.0.1, between `start` and `stop`."""
 
-    def __init__(self, machines: Callable[[str], Machines], *, port: int = 0, region: str, timing: Timing) -> None:
-        """`machines` gets the server's URL and returns what plays the hardware. Port 0 takes a free one."""
+    def __init__(
+        self,
+        machines: Callable[[str], Machines],
+        *,
+        port: int = 0,
+        region: str,
+        timing: Timing,
+        image: str = defaults.IMAGE,
+    ) -> None:
+        """`machines` gets the server's URL and returns what plays the hardware. Port 0 takes a free one. `image` is
+        that of the task definitions that the account has from the start."""
         self._region = region
         self._server = make_server("127.0.0.1", port, self._answer, threaded=True, request_handler=_Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, name="aws-server", daemon=True)
@@ -64,8 +74,9 @@ class AwsServer:
             surroundings=self.moto.surroundings(),
         )
         self._bus = EventBus(self.moto.send)
-        self.centre = DataCentre(simulator, machines(self.url), f"{self.url}/_imds", self._bus.put)
-        self.ecs = EcsService(_ecs(region), region)
+        hardware = machines(self.url)
+        self.centre = DataCentre(simulator, hardware, f"{self.url}/_imds", self._bus.put)
+        self.ecs = _ecs(region, hardware.containers(), image)
         self._levers = Levers(self.centre, self.moto, EcsLevers(self.ecs))
         self._metadata = imds.MetadataService(region, secrets.token_bytes(32))
 
@@ -73,6 +84,7 @@ class AwsServer:
         ec2_wire.load()
         self._bus.start()
         self.centre.start()
+        self.ecs.start()
         self._thread.start()
 
     def warm(self) -> None:
@@ -82,6 +94,7 @@ class AwsServer:
 
     def stop(self) -> None:
         """Halt the machines, then stop answering: what shuts down in them may still ask for metadata."""
+        self.ecs.stop()
         self.centre.stop()
         self._bus.stop()
         self._server.shutdown()
@@ -195,10 +208,10 @@ def _body(environ: Environ) -> bytes:
     return bytes(stream.read(int(environ.get("CONTENT_LENGTH") or 0)))
 
 
-def _ecs(region: str) -> EcsSimulator:
-    ecs = EcsSimulator(datetime.now(UTC), secrets.randbits(64), region=region)
-    defaults.fill(ecs, defaults.IMAGE)
-    return ecs
+def _ecs(region: str, containers: Containers | None, image: str) -> EcsService:
+    simulator = EcsSimulator(datetime.now(UTC), secrets.randbits(64), region=region, real=containers is not None)
+    defaults.fill(simulator, image)
+    return EcsService(simulator, region, containers)
 
 
 def _action(environ: Environ, body: bytes) -> str:
@@ -246,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     timing = Timing(boot_seconds=options.boot_seconds, shutdown_seconds=options.shutdown_seconds)
     machines = _docker(options.state) if options.machines == "docker" else lambda _: NoMachines()
-    server = AwsServer(machines, port=options.port, region=options.region, timing=timing)
+    server = AwsServer(machines, port=options.port, region=options.region, timing=timing, image=options.image)
     stopping = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stopping.set())
@@ -272,6 +285,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--boot-seconds", type=float, default=2.0, help="pending to running")
     parser.add_argument("--shutdown-seconds", type=float, default=1.0, help="shutting-down to terminated, at least")
     parser.add_argument("--machines", choices=("docker", "none"), default="docker", help="what plays the hardware")
+    parser.add_argument("--image", default=defaults.IMAGE, help="of the task definitions that are there from the start")
     return parser
 
 

@@ -8,11 +8,11 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -154,6 +154,16 @@ def rebalance(job: Job, namespace: Namespace = "default", state: State = None) -
 
 
 @app.command()
+def ecs(state: State = None) -> None:
+    """Show every ECS task that the simulated account has had.
+
+    Example: spotjob local ecs
+    """
+    with _plain_errors():
+        typer.echo(ecs_table(account.ecs_tasks(_platform(state).layout.aws_url)))
+
+
+@app.command()
 def demo(
     state: State = None,
     kubeconfig: Kubeconfig = None,
@@ -250,6 +260,20 @@ def _instance_of(layout: Layout, namespace: str, job: str) -> str:
         stands = f"is {phase}" if phase else "waits for an instance"
         raise LocalError(f"{namespace}/{job} {stands}: it has no instance now")
     return found
+
+
+def ecs_table(tasks: Sequence[Mapping[str, Any]]) -> str:
+    """One line for each task; why it ended stands last, since it may be long."""
+    lines = [f"{'TASK':<32} {'CLUSTER':<14} {'DEFINITION':<20} {'STATUS':<14} {'EXIT':<8} STARTED BY / WHY IT STOPPED"]
+    for task in tasks:
+        codes = ",".join("-" if code is None else str(code) for code in task["exitCodes"].values())
+        why = " ".join(filter(None, (task["startedBy"], task["stopCode"], task["stoppedReason"])))
+        name = task["arn"].rpartition("/")[2]
+        status = "(forgotten)" if task["forgotten"] else task["lastStatus"]
+        lines.append(
+            f"{name} {task['cluster']:<14} {task['taskDefinition']:<20} {status:<14} {codes:<8} {why}".rstrip()
+        )
+    return "\n".join(lines)
 
 
 def _status_table(rows: list[PartStatus]) -> str:

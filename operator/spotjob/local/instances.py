@@ -17,7 +17,9 @@ from pathlib import Path
 from threading import Thread
 
 from spotjob.local import docker
+from spotjob.local.containers import LABEL
 from spotjob.local.docker import Docker, DockerError
+from spotjob.local.ecs.containers import Containers
 from spotjob.local.engine import StandIn
 from spotjob.local.guest import Guest, install_shims
 from spotjob.local.processes import MARKER
@@ -58,7 +60,7 @@ class DockerMachines:
             "SPOTJOB_DOCKER_SOCKET": str(self.docker.path),
             # Containers see this host's loopback addresses, where the API is.
             "SPOTJOB_CONTAINER_NETWORK": "host",
-            "SPOTJOB_CONTAINER_LABELS": json.dumps({"spotjob.state": self._platform}),
+            "SPOTJOB_CONTAINER_LABELS": json.dumps({LABEL: self._platform}),
             MARKER: self._platform,
             **(settings or {}),
         }
@@ -82,6 +84,9 @@ class DockerMachines:
     def console(self, instance_id: str) -> str:
         path = self._instance(instance_id) / "console"
         return path.read_text(errors="replace") if path.exists() else ""
+
+    def containers(self) -> Containers:
+        return Containers(self.docker, {LABEL: self._platform})
 
     def close(self) -> None:
         """Halt whatever still runs, and return when it is gone."""

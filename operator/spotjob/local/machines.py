@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from spotjob.local.ecs.containers import Containers
+
 
 class Machines(Protocol):
     """Boots and halts simulated instances. Both calls return at once; threads behind them are the callee's own."""
@@ -22,6 +24,9 @@ class Machines(Protocol):
     def console(self, instance_id: str) -> str:
         """The serial console so far."""
 
+    def containers(self) -> Containers | None:
+        """What runs the containers of ECS tasks; None: they follow scripts, and nothing runs."""
+
 
 class NoMachines:
     """Instances on which nothing ever runs: for tests of the EC2 interface alone."""
@@ -34,3 +39,6 @@ class NoMachines:
 
     def console(self, instance_id: str) -> str:
         return ""
+
+    def containers(self) -> None:
+        """Nothing runs."""

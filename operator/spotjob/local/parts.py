@@ -74,5 +74,6 @@ def _aws_arguments(layout: Layout) -> list[str]:
         f"--port={layout.ports['aws']}",
         f"--state={layout.folder / 'aws'}",
         f"--region={REGION}",
+        f"--image={layout.test_image}",
     ]
     return arguments if layout.boot_seconds is None else [*arguments, f"--boot-seconds={layout.boot_seconds:g}"]

@@ -38,6 +38,9 @@ class RecordedMachines:
     def console(self, instance_id: str) -> str:
         return f"console of {instance_id}\n"
 
+    def containers(self) -> None:
+        """None: ECS tasks follow scripts."""
+
 
 def send(server: AwsServer, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", urllib.parse.urlsplit(server.url).port, timeout=20)

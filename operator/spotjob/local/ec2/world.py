@@ -6,19 +6,18 @@ order, at its own time. Two worlds with one seed and one history are equal, ids 
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import random
 import uuid
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from spotjob.core.states import InstanceState
 from spotjob.local.ec2.errors import no_such_instance
 from spotjob.local.ec2.pools import Pools
 from spotjob.local.ec2.records import Ec2Instance, SpotRequest, Template
+from spotjob.local.timeline import Timeline
 
 ACCOUNT = "123456789012"
 _ALPHANUMERIC = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -53,10 +52,9 @@ class Surroundings:
 
 
 @dataclass
-class World:
+class World(Timeline):
     """Everything that the simulator remembers."""
 
-    now: datetime
     seed: int
     region: str
     timing: Timing
@@ -69,32 +67,10 @@ class World:
     """Events as EventBridge delivers them, oldest first."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._chance = random.Random(self.seed)  # noqa: S311 -- ids of a simulation, to be repeatable
-        self._serials = itertools.count(1)
-        self._timers: list[tuple[datetime, int, Callable[[], object]]] = []
-
-    # ---- time
-
-    def advance(self, now: datetime) -> None:
-        """Let time pass until `now`. Time never goes back: an earlier `now` changes nothing."""
-        while self._timers and self._timers[0][0] <= now:
-            at, _, act = heapq.heappop(self._timers)
-            self.now = max(self.now, at)
-            act()
-        self.now = max(self.now, now)
-
-    def after(self, seconds: float, act: Callable[[], object]) -> None:
-        heapq.heappush(self._timers, (self.now + timedelta(seconds=seconds), next(self._serials), act))
-
-    @property
-    def next_event_at(self) -> datetime | None:
-        """When something will happen by itself; None: nothing will."""
-        return self._timers[0][0] if self._timers else None
 
     # ---- names
-
-    def serial(self) -> int:
-        return next(self._serials)
 
     def new_id(self, prefix: str) -> str:
         """An id of 17 hex digits behind the prefix, as EC2 makes them."""

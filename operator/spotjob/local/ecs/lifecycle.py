@@ -48,16 +48,16 @@ def started(world: World, task: Task, container: Container, runtime_id: str) -> 
     if container.ended or task.over:
         return
     container.last_status, container.runtime_id = "RUNNING", runtime_id
-    if container.script is not None:
-        _play(world, task, container, container.script)
+    world.logs.write(task, container, container.script.log if container.script else (), world.now)
+    _play(world, task, container)
     if task.last_status is TaskStatus.PENDING and all(one.runtime_id for one in task.containers):
         task.enter(TaskStatus.ACTIVATING)
         world.after(world.timing.activating_seconds, lambda: _running(world, task))
 
 
-def _play(world: World, task: Task, container: Container, script: Script) -> None:
-    world.logs.write(task, container, script.log, world.now)
-    if script.seconds is not None:
+def _play(world: World, task: Task, container: Container) -> None:
+    script = container.script
+    if script is not None and script.seconds is not None:
         world.after(script.seconds, lambda: ended(world, task, container, script.exit_code, script.reason))
 
 
@@ -192,5 +192,5 @@ def _write_off(world: World, task: Task) -> None:
     """The containers end unheard."""
     for container in task.containers:
         if container.script is None and not container.ended:
-            world.orders.append(Order("kill", task, container.name))
+            world.orders.append(Order("stop", task, container.name))
         container.last_status = "STOPPED"

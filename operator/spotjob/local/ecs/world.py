@@ -11,6 +11,7 @@ import uuid
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Literal
 
 from spotjob.local.ec2 import ACCOUNT
 from spotjob.local.ecs.errors import no_such_cluster
@@ -44,8 +45,8 @@ class Timing:
 class Order:
     """What something real has to do for a container."""
 
-    what: str
-    """start, stop (SIGTERM, the grace, SIGKILL) or kill."""
+    what: Literal["start", "stop"]
+    """start, or stop: SIGTERM, the grace, SIGKILL."""
     task: Task
     container: str
     grace_seconds: float = 0.0
