@@ -33,6 +33,11 @@ class Session:
         self._session: Any = boto3.Session(region_name=os.environ.get("AWS_REGION"))
         self._lock = Lock()
 
+    @property
+    def region(self) -> str:
+        """That of the environment; empty when nothing names one."""
+        return self._session.region_name or ""
+
     def client(self, service: str, region: str, attempts: int, read_seconds: float = 60) -> Any:
         """A client that tries `attempts` times in all. An empty region means that of the environment."""
         config = Config(

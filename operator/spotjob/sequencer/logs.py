@@ -8,6 +8,8 @@ import os
 from datetime import UTC, datetime
 from typing import IO, Literal
 
+from rich.console import Console
+
 LEVELS = {"WARNING": "WARN", "CRITICAL": "FATAL"}
 """Ruby's words, where they are others."""
 LOGGER = "spotjob"
@@ -47,3 +49,22 @@ def set_up(shape: Literal["text", "json"], debug: bool, stream: IO[str]) -> logg
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger(LOGGER).setLevel(logging.DEBUG if debug else logging.INFO)
     return handler
+
+
+class _AboveTheTable(logging.Handler):
+    """Prints through the console, which draws its table again below. Colours by level, where there are any."""
+
+    COLOURS = {logging.WARNING: "yellow", logging.ERROR: "bold red"}
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        style = self.COLOURS.get(record.levelno)
+        self._console.print(_text(record), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def above_the_table(console: Console) -> None:
+    """Everything that is logged goes to the terminal from now on."""
+    logging.getLogger().handlers[:] = [_AboveTheTable(console)]
