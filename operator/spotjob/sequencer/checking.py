@@ -14,11 +14,15 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from spotjob.core.sequence.references import is_reference
 from spotjob.sequencer.problems import Path
 from spotjob.sequencer.spelling import unknown
 
 Fault = tuple[Path, str]
 """A path below the data, and a message."""
+
+Rules = Mapping[str, Callable[[Any], bool]]
+"""By a rule's message, whether data keep it."""
 
 Told = Mapping[str, Any]
 """What pydantic gives with an error: the bounds, the expected values."""
@@ -65,6 +69,12 @@ def _message(error: ErrorDetails) -> str:
     return say(error.get("ctx", {})) if say else error["msg"]
 
 
+def against_rules(model: type[BaseModel], data: Mapping[str, Any], holds: Rules) -> list[Fault]:
+    """The rules over several fields, in the schema of a wire type, that JSON data breaks."""
+    schema = model.model_json_schema(by_alias=True)
+    return list(_broken_rules(schema, schema.get("$defs", {}), data, (), holds))
+
+
 def against_schema(model: type[BaseModel], data: Mapping[str, Any]) -> list[Fault]:
     """What only the schema of a wire type tells: unknown keys, and quantities."""
     schema = model.model_json_schema(by_alias=True)
@@ -73,19 +83,48 @@ def against_schema(model: type[BaseModel], data: Mapping[str, Any]) -> list[Faul
 
 def _against(schema: Mapping[str, Any], definitions: Mapping[str, Any], data: Any, path: Path) -> Iterator[Fault]:
     schema = _meant(schema, definitions)
-    if schema.get("x-kubernetes-int-or-string"):
-        if type(data) not in (int, str) or not re.search(schema["pattern"], str(data)):
-            yield path, "must be a quantity above zero, such as 2, 500m or 4Gi"
-    elif isinstance(data, Mapping) and "properties" in schema:
+    if schema.get("x-kubernetes-int-or-string") and not _is_quantity(data, schema["pattern"]):
+        yield path, "must be a quantity above zero, such as 2, 500m or 4Gi"
+    if isinstance(data, Mapping) and "properties" in schema:
         known = schema["properties"]
-        for key, value in data.items():
-            if key in known:
-                yield from _against(known[key], definitions, value, (*path, key))
-            else:
-                yield (*path, key), unknown(key, known)
+        yield from (((*path, key), unknown(key, known)) for key in data if key not in known)
+    for part, inner, value in _parts(schema, data):
+        yield from _against(inner, definitions, value, (*path, part))
+
+
+def _is_quantity(data: Any, pattern: str) -> bool:
+    return type(data) in (int, str) and re.search(pattern, str(data)) is not None
+
+
+def _parts(schema: Mapping[str, Any], data: Any) -> Iterator[tuple[str | int, Mapping[str, Any], Any]]:
+    """(key or place, its schema, its value) of what is known inside a mapping or list."""
+    if isinstance(data, Mapping):
+        known = schema.get("properties", {})
+        yield from ((key, known[key], value) for key, value in data.items() if key in known)
     elif isinstance(data, list) and "items" in schema:
-        for place, item in enumerate(data):
-            yield from _against(schema["items"], definitions, item, (*path, place))
+        yield from ((place, schema["items"], item) for place, item in enumerate(data))
+
+
+def _broken_rules(
+    schema: Mapping[str, Any], definitions: Mapping[str, Any], data: Any, path: Path, holds: Rules
+) -> Iterator[Fault]:
+    schema = _meant(schema, definitions)
+    for rule in schema.get("x-kubernetes-validations", ()):
+        if "oldSelf" not in rule["rule"] and not _holds(holds[rule["message"]], data):
+            yield (*path, *rule.get("fieldPath", "").split(".")[1:]), rule["message"]
+    for part, inner, value in _parts(schema, data):
+        yield from _broken_rules(inner, definitions, value, (*path, part), holds)
+
+
+def _holds(rule: Callable[[Any], bool], data: Any) -> bool:
+    """Whether data keep a rule, as far as it can be told: results come later, and wrong types are told of elsewhere."""
+    values = data.values() if isinstance(data, Mapping) else [data]
+    if any(isinstance(value, str) and is_reference(value) for value in values):
+        return True
+    try:
+        return rule(data)
+    except (TypeError, AttributeError):
+        return True
 
 
 def _meant(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:

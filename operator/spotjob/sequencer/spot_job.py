@@ -8,10 +8,11 @@ from typing import Any
 
 from spotjob.core.spec import SpotJobSpec
 from spotjob.core.wire import API_VERSION
-from spotjob.sequencer.checking import Fault, against_schema, invalid
+from spotjob.sequencer.checking import Fault, against_rules, against_schema, invalid
 from spotjob.sequencer.nodes import Entries, Node, data, locate
 from spotjob.sequencer.problems import Findings, Place
 from spotjob.sequencer.reading import read_tree
+from spotjob.sequencer.spot_rules import HOLDS
 from spotjob.sequencer.substitution import as_data
 
 ReadFile = Callable[[str], str]
@@ -22,8 +23,8 @@ SHORTEST_TTL_SECONDS = 3600
 
 
 def spec_faults(spec: dict[str, Any]) -> list[Fault]:
-    """Everything that is wrong with the spec of a SpotJob, as far as it can be told without the API server."""
-    found = [*against_schema(SpotJobSpec, spec), *invalid(SpotJobSpec, spec)]
+    """Everything for which the API server would refuse a SpotJob, and what a step cannot do with."""
+    found = [*against_schema(SpotJobSpec, spec), *invalid(SpotJobSpec, spec), *against_rules(SpotJobSpec, spec, HOLDS)]
     ttl = spec.get("ttlSecondsAfterFinished")
     if type(ttl) is int and 0 <= ttl < SHORTEST_TTL_SECONDS:
         why = f"must be at least {SHORTEST_TTL_SECONDS}, or the job may be gone before its verdict was read"

@@ -68,7 +68,8 @@ class StepReader:
         parameters = self._parameters(body, path, kind)
         options = {e.key: data(e.value) for e in body.entries if e.key in KEYS and not is_null(e.value)}
         made = {**options, "name": entry.key, "parameters": parameters}
-        self._add(entry, body, path, invalid(Step, {"type": "ecs_task", **made, "parameters": {}}))
+        all_faults = invalid(Step, {"type": "ecs_task", **made, "parameters": {}})
+        self._add(entry, body, path, ((() if at == ("name",) else at, message) for at, message in all_faults))
         return None if self.found.problems else Step.model_validate({**made, "when": when})
 
     def _known_keys(self, body: Entries, path: Path) -> None:
@@ -88,7 +89,7 @@ class StepReader:
             if entry := body.get(key):
                 other = "ecs_task" if kind == "spot_job" else "spot_job"
                 self.found.add(entry.at, (*path, key), f"is of type {other} only")
-        if (job := body.get(JOB)) and body.get("parameters"):
+        if kind == "spot_job" and (job := body.get(JOB)) and body.get("parameters"):
             self.found.add(job.at, (*path, JOB), "takes the place of `parameters`; only one of them may be there")
         if when is When.FAILURE and (always := body.get("always")):
             self.found.add(
