@@ -17,15 +17,19 @@ def references(scalar: Scalar) -> list[str]:
     return [found["inner"] for found in PLACEHOLDER.finditer(text) if found["inner"] is not None]
 
 
-def marked(node: Node) -> Node:
-    """The node, with every value that holds a reference as one that is not known yet."""
+def marked(entries: Entries) -> Entries:
+    """The mapping, with every value that holds a reference as one that is not known yet."""
+    return replace(entries, entries=tuple(replace(e, value=_marked(e.value)) for e in entries.entries))
+
+
+def _marked(node: Node) -> Node:
     match node:
         case Scalar():
             return replace(node, known=False) if references(node) else node
         case Items():
-            return replace(node, items=tuple(map(marked, node.items)))
+            return replace(node, items=tuple(map(_marked, node.items)))
         case Entries():
-            return replace(node, entries=tuple(replace(e, value=marked(e.value)) for e in node.entries))
+            return marked(node)
 
 
 def result_of(reference: str) -> str | None:

@@ -64,6 +64,7 @@ class StepReader:
         self._required(entry, body, path, kind)
         self._own_rules(body, path, kind, when)
         self._references(body, path)
+        body = marked(body)
 
         parameters = self._parameters(body, path, kind)
         options = {e.key: data(e.value) for e in body.entries if e.key in KEYS and not is_null(e.value)}
@@ -109,7 +110,7 @@ class StepReader:
             return {}
         made: dict[str, Any] = data(entry.value)
         if isinstance(kind, str) and kind in CHECKS:
-            self._add(entry, marked(entry.value), path, CHECKS[kind](made))
+            self._add(entry, entry.value, path, CHECKS[kind](made))
         return made
 
     def _manifest(self, body: Entries, path: Path) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from spotjob.sequencer.scalars import Value, resolve
 from spotjob.sequencer.spelling import nearest
 
 NAMED = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-BRACE = re.compile(rf"\$\$\{{|{NAMED.pattern}|(\$\{{steps\.)|\$\{{")
-"""A `${` of any kind: literal, a variable, a result, or a shell's."""
+BRACE = re.compile(rf"\$\$\{{|{NAMED.pattern}|(\$\{{steps\.[^{{}}]*\}})|(\$\{{steps\.)|\$\{{")
+"""A `${` of any kind: literal, a variable, a result, the beginning of one without its end, or a shell's."""
 MOST_PUT_IN = 4 << 20
 """Characters, in the whole file."""
 
@@ -53,16 +53,24 @@ class Substitution:
     def _scalar(self, scalar: Scalar, path: Path) -> Scalar:
         if not isinstance(scalar.value, str) or "${" not in scalar.value:
             return scalar
-        used = [found[1] for found in BRACE.finditer(scalar.value) if found[1]]
-        if unset := [name for name in used if name not in self.names]:
-            for name in unset:
-                self.found.add(scalar.at, path, f"${{{shown(name)}}} is not set{self._perhaps(name)}")
-            return replace(scalar, known=False)
-        self.put_in += sum(len(self.names[name]) for name in used)
-        if self.put_in > MOST_PUT_IN:
-            self.found.add(scalar.at, path, "variables put more than 4 MiB into the file")
+        wrong = self._wrong(scalar.value)
+        for message in wrong:
+            self.found.add(scalar.at, path, message)
+        if wrong:
             return replace(scalar, known=False)
         return replace(scalar, value=self._value(scalar.value, scalar.plain))
+
+    def _wrong(self, text: str) -> list[str]:
+        """Why the variables of a text cannot be put in."""
+        braces = list(BRACE.finditer(text))
+        used = [brace[1] for brace in braces if brace[1]]
+        wrong = [f"${{{shown(name)}}} is not set{self._perhaps(name)}" for name in used if name not in self.names]
+        if any(brace[3] for brace in braces):
+            wrong.append("a ${steps. has to end with }, and holds no other ${")
+        self.put_in += sum(len(self.names.get(name, "")) for name in used)
+        if self.put_in > MOST_PUT_IN:
+            wrong.append("variables put more than 4 MiB into the file")
+        return wrong
 
     def _value(self, text: str, plain: bool) -> Value:
         alone = NAMED.fullmatch(text)
