@@ -279,6 +279,7 @@ async def test_a_look_shows_tasks_in_the_order_asked_for_and_names_those_that_ec
         ),
         missing=frozenset({arn(9)}),
     )
+    assert isinstance(looked.missing, frozenset)
     assert world.asked == [{"cluster": "night", "tasks": [first, arn(9), second]}]
 
 

@@ -128,7 +128,7 @@ def looked(arns: Sequence[str], answers: Sequence[Raw]) -> Looked | Refused:
         return Refused(Refusal.FINAL, other.reason, _short(f"DescribeTasks: {other.arn} {other.detail}".strip()))
     shown = {raw["taskArn"]: task_from(raw) for answer in answers for raw in answer.get("tasks", [])}
     tasks = tuple(shown[arn] for arn in arns if arn in shown)
-    return Looked(tasks, missing=frozenset(arns) - shown.keys())
+    return Looked(tasks, missing=frozenset(arns).difference(shown))
 
 
 def task_from(raw: Raw) -> Task:
