@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from spotjob.cli import app
 from spotjob.core.resources import SpotJobClass
 from spotjob.local import containers, content, demo, layout, parts
-from spotjob.local.cli import _first_job
+from spotjob.local.cli import _first_job, ecs_table
 from spotjob.local.docker import Docker
 from spotjob.local.layout import API, AWS, OPERATOR, Layout
 
@@ -267,3 +267,27 @@ def test_containers_of_another_platform_stay(docker: FakeDocker, tmp_path: Path)
 
 def test_without_a_docker_daemon_there_is_nothing_to_remove() -> None:
     assert containers.remove_all(Path("/state"), None) == 0
+
+
+def test_ecs_tasks_are_shown_with_why_they_ended() -> None:
+    running = {
+        "arn": "arn:aws:ecs:us-east-1:1:task/yourcluster/0a",
+        "cluster": "yourcluster",
+        "taskDefinition": "job:1",
+        "startedBy": "run-1",
+        "lastStatus": "RUNNING",
+        "stopCode": "",
+        "stoppedReason": "",
+        "exitCodes": {"main": None, "proxy": None},
+        "forgotten": False,
+    }
+    ended = {"stopCode": "UserInitiated", "stoppedReason": "enough", "exitCodes": {"main": 143, "proxy": None}}
+    _, first, second = ecs_table([running, running | ended | {"forgotten": True}]).splitlines()
+    assert first.split() == ["0a", "yourcluster", "job:1", "RUNNING", "-,-", "run-1"]
+    assert second.split()[3:] == ["(forgotten)", "143,-", "run-1", "UserInitiated", "enough"]
+
+
+def test_the_ecs_command_needs_a_platform(tmp_path: Path) -> None:
+    code, output = local("ecs", state=tmp_path)
+    assert code == 1
+    assert "error:" in output

@@ -264,15 +264,14 @@ def _instance_of(layout: Layout, namespace: str, job: str) -> str:
 
 def ecs_table(tasks: Sequence[Mapping[str, Any]]) -> str:
     """One line for each task; why it ended stands last, since it may be long."""
-    lines = [f"{'TASK':<32} {'CLUSTER':<14} {'DEFINITION':<20} {'STATUS':<14} {'EXIT':<8} STARTED BY / WHY IT STOPPED"]
+    row = "{:<32} {:<14} {:<20} {:<14} {:<8} {}"
+    lines = [row.format("TASK", "CLUSTER", "DEFINITION", "STATUS", "EXIT", "STARTED BY / WHY IT STOPPED")]
     for task in tasks:
-        codes = ",".join("-" if code is None else str(code) for code in task["exitCodes"].values())
-        why = " ".join(filter(None, (task["startedBy"], task["stopCode"], task["stoppedReason"])))
         name = task["arn"].rpartition("/")[2]
         status = "(forgotten)" if task["forgotten"] else task["lastStatus"]
-        lines.append(
-            f"{name} {task['cluster']:<14} {task['taskDefinition']:<20} {status:<14} {codes:<8} {why}".rstrip()
-        )
+        codes = ",".join("-" if code is None else str(code) for code in task["exitCodes"].values())
+        why = " ".join(filter(None, (task["startedBy"], task["stopCode"], task["stoppedReason"])))
+        lines.append(row.format(name, task["cluster"], task["taskDefinition"], status, codes, why).rstrip())
     return "\n".join(lines)
 
 
