@@ -20,7 +20,7 @@ from spotjob.sequencer.driver import NOT_STARTED, Asked, run
 from spotjob.sequencer.environment import BadUsage, read_environment
 from spotjob.sequencer.oldlog import ALARM
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("spotjob.sequencer.cli")  # also when it is run as a script
 
 NO_FILE = 1
 """The first Sequencer ended so, and said so in its text."""

@@ -37,7 +37,8 @@ class Narrator:
         before, self.run = self.run, run
         for line in lines(self._sequence, before, run, news, self._clock.now(), self._failed_looks):
             self.say(line)
-        self._failed_looks = self._failed_looks + 1 if _failed_look(before, news) else 0
+        if news is not None:
+            self._failed_looks = self._failed_looks + 1 if _failed_look(before, news) else 0
         self.looked = news if isinstance(news, Looked) else self.looked
 
     def say(self, line: Line) -> None:
