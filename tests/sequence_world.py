@@ -31,10 +31,24 @@ from spotjob.core.sequence.ports import (
 )
 from spotjob.core.sequence.resume import resumed
 from spotjob.core.sequence.runs import Run, new_run
-from spotjob.core.sequence.steps import Sequence
+from spotjob.core.sequence.steps import Sequence, Step
 from tests.builders import NOW, SECOND
 
 MOST_TURNS = 20_000
+
+
+def a_step(name: str, **fields: Any) -> Step:
+    parameters = {"task_definition": f"{name}:1", **fields.pop("parameters", {})}
+    return Step(name=name, type="ecs_task", parameters=parameters, **fields)
+
+
+def a_sequence(*steps: Step | str, **fields: Any) -> Sequence:
+    made = tuple(a_step(step) if isinstance(step, str) else step for step in steps)
+    return Sequence(steps=made, **fields)
+
+
+def states(run: Run) -> list[str]:
+    return [str(step.state) for step in run.steps]
 
 
 class Killed(Exception):

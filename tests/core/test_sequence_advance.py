@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -21,27 +20,12 @@ from spotjob.core.sequence.ports import (
     StopTasks,
     Unknown,
 )
-from spotjob.core.sequence.resume import part
-from spotjob.core.sequence.runs import Run, RunState, new_run
-from spotjob.core.sequence.steps import Sequence, Step, When
-from tests.sequence_world import Killed, World
+from spotjob.core.sequence.runs import RunState
+from spotjob.core.sequence.steps import When
+from tests.sequence_world import Killed, World, a_sequence, a_step, states
 
 NO_ROOM = Failure("RESOURCE:CPU")
 THROTTLED = Refused(Refusal.THROTTLED, "ThrottlingException", "Rate exceeded")
-
-
-def a_step(name: str, **fields: Any) -> Step:
-    parameters = {"task_definition": f"{name}:1", **fields.pop("parameters", {})}
-    return Step(name=name, type="ecs_task", parameters=parameters, **fields)
-
-
-def a_sequence(*steps: Step | str, **fields: Any) -> Sequence:
-    made = tuple(a_step(step) if isinstance(step, str) else step for step in steps)
-    return Sequence(steps=made, **fields)
-
-
-def states(run: Run) -> list[str]:
-    return [str(step.state) for step in run.steps]
 
 
 def requests(world: World) -> list[RunTask]:
@@ -130,6 +114,18 @@ def test_no_capacity_is_waited_for_but_not_for_ever():
     assert (states(run), run.steps[0].reason) == (["Failed"], "CapacityUnavailable")
     assert CAPACITY_FOR <= world.now - began <= CAPACITY_FOR + timedelta(minutes=2)
     assert len(requests(world)) < 80
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Failure("AGENT"),
+        Failure("Capacity is unavailable at this time. Please try again later"),
+        Failure("You've reached the limit on the number of vCPUs you can run concurrently"),
+    ],
+)
+def test_what_passes_is_waited_for(failure: Failure):
+    assert states(World(answers=[Launched((), (failure,))]).play(a_sequence("a"))) == ["Succeeded"]
 
 
 def test_a_refusal_by_the_configuration_ends_the_step_at_once_and_stops_what_runs():
@@ -255,40 +251,3 @@ def test_a_run_that_is_held_begins_no_further_step_and_finishes_the_one_that_run
     world = World()
     run = world.play(a_sequence("a", "b"), hold=True)
     assert (states(run), run.state) == (["Pending", "Pending"], RunState.RUNNING)
-
-
-# ---- resume ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_resumed_run_begins_at_the_step_that_failed():
-    world = World(codes={"b:1": [1]})
-    sequence = a_sequence("a", "b", "c")
-    assert world.play(sequence).state is RunState.FAILED
-    run = world.play(sequence, resume=True)
-    assert (run.state, world.effects()) == (RunState.SUCCEEDED, {"a:1": 1, "b:1": 2, "c:1": 1})
-
-
-def test_a_run_of_a_part_leaves_the_others_out():
-    world, sequence = World(), a_sequence("a", "b", "c")
-    world.record = part(sequence, new_run(sequence, "run-1", "", world.now), 1, 1, world.now)
-    assert states(world.play(sequence)) == ["Skipped", "Succeeded", "Skipped"]
-
-
-def points() -> int:
-    world = World()
-    world.play(five())
-    return world.point
-
-
-def five() -> Sequence:
-    return a_sequence("a", a_step("b", parameters={"count": 3}), "c", a_step("d", always=True), "e")
-
-
-@pytest.mark.parametrize("kill_at", range(points()))
-def test_killed_at_any_point_every_step_runs_exactly_once(kill_at: int):
-    world = World(kill_at=kill_at)
-    with pytest.raises(Killed):
-        world.play(five())
-    run = world.play(five(), resume=True)
-    assert (run.state, states(run)) == (RunState.SUCCEEDED, ["Succeeded"] * 5)
-    assert world.effects() == {"a:1": 1, "b:1": 3, "c:1": 1, "d:1": 1, "e:1": 1}

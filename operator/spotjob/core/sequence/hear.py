@@ -11,7 +11,7 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
-from spotjob.core.sequence.endings import End, Ending, of_job, of_tasks
+from spotjob.core.sequence.endings import NO_ROOM, End, Ending, of_job, of_tasks
 from spotjob.core.sequence.ports import (
     Failure,
     Found,
@@ -35,8 +35,8 @@ MISSING_FOR = timedelta(seconds=60)
 """A task that ECS does not know is lost when that has lasted: right after RunTask it is only not yet visible."""
 MOST_INTERRUPTIONS = 20
 
-CAPACITY_REASONS = ("RESOURCE:", "AGENT", "Capacity is unavailable", "TASK_LIMIT", "EMPTY CAPACITY PROVIDER")
-"""Beginnings of the reasons in RunTask's `failures` that pass; all others are of the configuration."""
+PASSING = ("AGENT", "EMPTY CAPACITY PROVIDER")
+"""Reasons in RunTask's `failures` that pass, beside those that speak of room; all others are of the configuration."""
 
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 2.0, 60.0
 LONGEST_RETRY_SECONDS = 3600.0
@@ -83,7 +83,7 @@ def _placed(
 
 
 def _passes(failure: Failure) -> bool:
-    return failure.reason.startswith(CAPACITY_REASONS) or "Capacity is unavailable" in failure.detail
+    return failure.reason.startswith(PASSING) or NO_ROOM.search(f"{failure.reason} {failure.detail}") is not None
 
 
 def _wait_for_capacity(at: StepRun, why: str, now: datetime, roll: float) -> StepRun:

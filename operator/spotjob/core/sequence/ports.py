@@ -125,7 +125,7 @@ News = Launched | Refused | Unknown | Found | Looked | JobSeen | None
 
 @dataclass(frozen=True, slots=True)
 class RunTask:
-    """Ask ECS for the tasks of a step. `request` is the whole RunTask request, as botocore takes it."""
+    """Ask ECS for the tasks of a step. `request` is the whole RunTask request, in snake_case."""
 
     region: str | None
     request: Mapping[str, Any]
