@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,6 +95,11 @@ def test_only_what_was_set_on_the_command_line_is_offered_for_a_slip() -> None:
     (silent,) = problems(text, REVISION="1")
     assert offered.message == "${REVISON} is not set, did you mean ${REVISION}?"
     assert silent.message == "${REVISON} is not set"
+
+
+def test_a_variable_that_is_no_text_is_told() -> None:
+    (problem,) = problems(an_ecs_step("task_definition: ${X}"), X=b"a\xff".decode(errors="surrogateescape"))
+    assert problem.message == "${X} is not UTF-8"
 
 
 @pytest.mark.parametrize(
@@ -234,3 +240,14 @@ def test_a_manifest_that_cannot_be_read_is_told() -> None:
         read_document(JOB, {}, read_file=missing)
     with pytest.raises(InvalidDocument, match="this sequence is not a file"):
         read_document(JOB, {})
+
+
+def test_a_path_that_is_none_is_told(tmp_path: Path) -> None:
+    def read_file(path: str) -> str:
+        return (tmp_path / path).read_text()
+
+    with pytest.raises(InvalidDocument, match="is no path of a file"):
+        read_document('- a: {type: spot_job, job: "a\\0b"}', {}, read_file=read_file)
+    (tmp_path / "latin").write_bytes(b"\xe9")
+    with pytest.raises(InvalidDocument, match="is not UTF-8"):
+        read_document("- a: {type: spot_job, job: latin}", {}, read_file=read_file)

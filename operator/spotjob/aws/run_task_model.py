@@ -41,22 +41,22 @@ class ParameterProblem:
 
 def problems(parameters: Mapping[str, Any]) -> list[ParameterProblem]:
     """Whatever RunTask would not take, in the order of the file. References to earlier steps are let through."""
-    return [*_of_structure(_run_task(), parameters, ()), *_beyond_the_model(parameters)]
+    return [*_of_structure(run_task(), parameters, ()), *_beyond_the_model(parameters)]
 
 
 def translate(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The request as botocore takes it. What does not fit the model stays as it is, for botocore to refuse."""
-    request: dict[str, Any] = _translated(_run_task(), parameters)
+    request: dict[str, Any] = _translated(run_task(), parameters)
     return request
 
 
 @cache
-def _run_task() -> Any:
+def run_task() -> Any:
     """The shape of RunTask's request."""
     return get_session().get_service_model("ecs").operation_model("RunTask").input_shape
 
 
-def _members(shape: Any) -> dict[str, tuple[str, Any]]:
+def members_of(shape: Any) -> dict[str, tuple[str, Any]]:
     """By snake_case name: the name in the API, and the shape."""
     return {xform_name(name): (name, member) for name, member in shape.members.items()}
 
@@ -67,7 +67,7 @@ def _members(shape: Any) -> dict[str, tuple[str, Any]]:
 def _translated(shape: Any, value: Any) -> Any:
     match shape.type_name:
         case "structure" if isinstance(value, Mapping):
-            members = _members(shape)
+            members = members_of(shape)
             known = ((key, *members.get(key, (key, None)), each) for key, each in value.items() if each is not None)
             return {name: _translated(member, each) if member else each for _, name, member, each in known}
         case "list" if isinstance(value, list | tuple):
@@ -115,7 +115,7 @@ def _of_structure(shape: Any, value: Any, path: Path) -> Iterator[ParameterProbl
     if not isinstance(value, Mapping):
         yield ParameterProblem(path, f"must be a mapping, not {_kind(value)}")
         return
-    members = _members(shape)
+    members = members_of(shape)
     for key, each in value.items():
         if key not in members:
             yield ParameterProblem((*path, key), _unknown(key, members))

@@ -46,7 +46,7 @@ def read_document(
     """The sequence in `text`, with the variables `names` put in. Raises InvalidDocument with all problems.
 
     `given` are those names that may be offered for a misspelt one: the ones of --set, never the environment's.
-    `read_file` gives the text of a file by its path relative to the sequence (Raises OSError, UnicodeError); without
+    `read_file` gives the text of a file by its path relative to the sequence (raises OSError, ValueError); without
     it `job:` cannot be used.
     """
     found = Findings()

@@ -16,7 +16,7 @@ from spotjob.sequencer.spot_rules import HOLDS
 from spotjob.sequencer.substitution import as_data
 
 ReadFile = Callable[[str], str]
-"""The text of a file, by its path relative to the sequence. Raises OSError, UnicodeError."""
+"""The text of a file, by its path relative to the sequence. Raises OSError, ValueError."""
 
 SHORTEST_TTL_SECONDS = 3600
 """A job that is deleted sooner may be gone before its verdict was read."""
@@ -45,9 +45,11 @@ def read_manifest(path: str, read_file: ReadFile) -> Manifest:
     try:
         text = read_file(path)
     except OSError as error:
-        return Manifest(problems=(f"cannot be read: {error.strerror or type(error).__name__}",))
+        return Manifest(problems=(f"cannot be read: {error.strerror or error}",))
     except UnicodeError:
         return Manifest(problems=("is not UTF-8",))
+    except ValueError:  # a NUL
+        return Manifest(problems=("is no path of a file",))
     found = Findings()
     root = read_tree(text, found)
     spec = {} if found.problems else _spec(root, found)

@@ -65,6 +65,7 @@ class Substitution:
         braces = list(BRACE.finditer(text))
         used = [brace[1] for brace in braces if brace[1]]
         wrong = [f"${{{shown(name)}}} is not set{self._perhaps(name)}" for name in used if name not in self.names]
+        wrong += [f"${{{name}}} is not UTF-8" for name in used if not _whole(self.names.get(name, ""))]
         if any(brace[3] for brace in braces):
             wrong.append("a ${steps. has to end with }, and holds no other ${")
         self.put_in += sum(len(self.names.get(name, "")) for name in used)
@@ -87,6 +88,11 @@ class Substitution:
     def _perhaps(self, name: str) -> str:
         near = nearest(name, self.given)
         return f", did you mean ${{{near}}}?" if near else ""
+
+
+def _whole(value: str) -> bool:
+    """Bytes of the environment that are no UTF-8 are halves of characters in Python."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def as_data(value: str) -> str:
