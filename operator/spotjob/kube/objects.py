@@ -6,12 +6,13 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
 from spotjob.core.ports import KubeError
 from spotjob.core.resources import SpotJob
+from spotjob.core.sequence.resources import JobSequence
 from spotjob.core.wire import API_VERSION, GROUP
 
 log = logging.getLogger(__name__)
@@ -20,6 +21,7 @@ EVENT_NOTE_LENGTH = 1024
 """events.k8s.io/v1 refuses a longer note."""
 
 Raw = dict[str, Any]
+Kind = TypeVar("Kind", SpotJob, JobSequence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,8 @@ class WatchEvent:
     """With changed; None then means that this version cannot read the object."""
 
 
-def event_about(job: SpotJob, reason: str, message: str, warning: bool, now: datetime) -> Raw:
-    """The whole events.k8s.io/v1 Event."""
+def event_about(job: SpotJob | JobSequence, reason: str, message: str, warning: bool, now: datetime) -> Raw:
+    """The whole events.k8s.io/v1 Event. The kinds are called as their classes."""
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
@@ -50,7 +52,7 @@ def event_about(job: SpotJob, reason: str, message: str, warning: bool, now: dat
         "note": message[:EVENT_NOTE_LENGTH],
         "regarding": {
             "apiVersion": API_VERSION,
-            "kind": "SpotJob",
+            "kind": type(job).__name__,
             "namespace": job.metadata.namespace,
             "name": job.metadata.name,
             "uid": job.metadata.uid,
@@ -68,12 +70,21 @@ def without_managed_fields(raw: Mapping[str, Any]) -> Raw:
 
 def read_job(raw: Mapping[str, Any]) -> SpotJob:
     """Our type. Raises KubeError naming the field when an object has something that this version does not know."""
+    return _read(SpotJob, raw)
+
+
+def read_sequence(raw: Mapping[str, Any]) -> JobSequence:
+    """As read_job."""
+    return _read(JobSequence, raw)
+
+
+def _read(kind: type[Kind], raw: Mapping[str, Any]) -> Kind:
     try:
-        return SpotJob.model_validate(without_managed_fields(raw))
+        return kind.model_validate(without_managed_fields(raw))
     except ValidationError as error:
         metadata = raw.get("metadata") or {}
         where = f"{metadata.get('namespace')}/{metadata.get('name')}"
-        raise KubeError(422, f"SpotJob {where} cannot be read: {_fields(error)}") from None
+        raise KubeError(422, f"{kind.__name__} {where} cannot be read: {_fields(error)}") from None
 
 
 def _fields(error: ValidationError) -> str:
@@ -84,8 +95,17 @@ def _fields(error: ValidationError) -> str:
 
 def readable(raw: Mapping[str, Any]) -> SpotJob | None:
     """One unreadable object must not hide all the others; it is left alone, loudly."""
+    return _readable(SpotJob, raw)
+
+
+def readable_sequence(raw: Mapping[str, Any]) -> JobSequence | None:
+    """As readable."""
+    return _readable(JobSequence, raw)
+
+
+def _readable(kind: type[Kind], raw: Mapping[str, Any]) -> Kind | None:
     try:
-        return read_job(raw)
+        return _read(kind, raw)
     except KubeError as error:
         log.error("left alone: %s", error.message)
         return None

@@ -103,8 +103,9 @@ class JobSequenceSpec(Wire):
     def sequence(self) -> Sequence:
         """What is to be run."""
         steps = (*self.steps, *(step.model_copy(update={"when": When.FAILURE}) for step in self.on_failure))
-        placed = (step.model_copy(update={"region": step.region or self.region}) for step in steps)
-        return Sequence(steps=tuple(placed), timeout_seconds=self.active_deadline_seconds)
+        if self.region is not None:
+            steps = tuple(step.model_copy(update={"region": step.region or self.region}) for step in steps)
+        return Sequence(steps=steps, timeout_seconds=self.active_deadline_seconds)
 
 
 class SequencePhase(StrEnum):

@@ -1,0 +1,236 @@
+"""Drives one JobSequence: what `core.sequence.advance` says is written to its status, and then done.
+
+The status is the record of the run: nothing is done that does not stand in it before. Whatever is not certain about a
+write (409, no answer) is settled by reading the object again; a request to AWS or for a SpotJob is then repeated with
+the token that stands in the record, so that it is the same request.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from spotjob.controller.lease import Lease
+from spotjob.controller.sequence_store import NotLeading, SequenceApi, SequenceStore
+from spotjob.controller.store import Store
+from spotjob.core.ports import Clock
+from spotjob.core.resources import SpotJob
+from spotjob.core.sequence import lastlines, standing
+from spotjob.core.sequence.advance import advance
+from spotjob.core.sequence.checks import Check, problems, results_used
+from spotjob.core.sequence.hear import hear
+from spotjob.core.sequence.ports import (
+    Action,
+    CreateJob,
+    DeleteJob,
+    DescribeTasks,
+    Ecs,
+    FindTasks,
+    GetJob,
+    JobSeen,
+    Looked,
+    News,
+    RunTask,
+    StopTasks,
+)
+from spotjob.core.sequence.resources import SEQUENCE_LABEL, JobSequence, JobSequenceStatus
+from spotjob.core.sequence.runs import Run, StepRun, StepState, new_run
+from spotjob.core.sequence.steps import Sequence, Step
+from spotjob.kube.child_jobs import Jobs, perform_job
+
+log = logging.getLogger(__name__)
+
+RESULT_LOOKS, RESULT_PAUSE_SECONDS = 3, 2.0
+"""CloudWatch shows a line some seconds after it was logged."""
+
+
+class EcsRegions(Protocol):
+    """ECS in all regions."""
+
+    def region(self, name: str | None = None) -> Ecs: ...
+
+    async def perform(self, action: RunTask | FindTasks | DescribeTasks | StopTasks) -> News: ...
+
+
+class Runner:
+    """One pass over one JobSequence without a schedule."""
+
+    def __init__(
+        self,
+        api: SequenceApi,
+        jobs: Jobs,
+        ecs: EcsRegions,
+        check: Check,
+        known: SequenceStore,
+        spot_jobs: Store,
+        clock: Clock,
+        lease: Lease,
+        poll: timedelta,
+    ) -> None:
+        self._api, self._jobs, self._ecs, self._check = api, jobs, ecs, check
+        self._known, self._spot_jobs = known, spot_jobs
+        self._clock, self._lease, self._poll = clock, lease, poll
+        self._runs: dict[str, Run] = {}  # by key: the record, and when what runs is looked at next
+
+    def forget(self, key: str) -> None:
+        """What is known beyond the status: another life of the run goes by the status alone."""
+        self._runs.pop(key, None)
+
+    async def drive(self, held: JobSequence) -> datetime | None:
+        """Do all that can be done now; returns when to look again. Raises NotLeading, and as SequenceApi."""
+        # Nothing runs: the verdict is known, or nothing was ever begun.
+        if held.over or (held.deleting and held.status.run is None):
+            return await self._end(held)
+        if not held.guarded and not held.deleting:
+            held = self._wrote(await self._api.guard(held))
+        if held.status.run is not None:
+            return await self._go_on(held, self._runs.get(held.key) or held.status.run)
+        if held.spec.suspend:
+            await self._write(held, standing.before_the_run(held, self._clock.now()))
+            return None
+        if found := problems(held.spec, self._check):
+            return await self._refuse(held, "; ".join(found))
+        return await self._go_on(held, new_run(held.spec.sequence(), held.metadata.uid, "", self._clock.now()))
+
+    async def _refuse(self, held: JobSequence, why: str) -> datetime | None:
+        written = await self._write(held, standing.invalid(held, why, self._clock.now()))
+        await self._api.tell(written, "Invalid", written.status.message, warning=True)
+        return await self._end(written)
+
+    async def _end(self, held: JobSequence) -> datetime | None:
+        """Let go of it, and delete it when its time has come."""
+        self.forget(held.key)
+        if held.guarded:
+            left = await self._api.release(held)
+            if left is None:
+                self._known.drop(held)
+                return None
+            held = self._wrote(left)
+        ttl, completed = held.spec.ttl_seconds_after_finished, held.status.completion_time
+        if held.deleting or ttl is None or completed is None:
+            return None
+        due = completed + timedelta(seconds=ttl)
+        if self._clock.now() < due:
+            return due
+        await self._api.delete(held)
+        return None
+
+    # ---- the run ----------------------------------------------------------------------------------------------------
+
+    async def _go_on(self, held: JobSequence, run: Run) -> datetime | None:
+        sequence = held.spec.sequence()
+        news = self._news_of_its_job(held, run)
+        while True:
+            run = await self._heard(sequence, run, news)
+            # A suspension or a deletion is heard between two actions.
+            held = self._newest(held)
+            turn = advance(
+                sequence,
+                run,
+                None,
+                self._clock.now(),
+                roll=self._roll(),
+                poll=self._poll,
+                stop="deleted" if held.deleting else "",
+                hold=held.spec.suspend,
+            )
+            run = standing.kept(turn.run)
+            held = await self._write(held, standing.of_run(held, sequence, run, self._clock.now()))
+            self._runs[held.key] = run
+            if run.state.over:
+                return await self._end(held)
+            if turn.do is None:
+                return turn.wake_at or _time_over_at(sequence, run)
+            news = await self._perform(held, turn.do)
+
+    def _newest(self, held: JobSequence) -> JobSequence:
+        known = self._known.get(held.key)
+        return known if known is not None and known.metadata.uid == held.metadata.uid else held
+
+    async def _write(self, held: JobSequence, status: JobSequenceStatus) -> JobSequence:
+        """The status, if it says anything new, with the events of what it tells."""
+        patch = standing.status_patch(held.status, status)
+        if not patch:
+            return held
+        written = self._wrote(await self._api.write_status(held, patch))
+        if status.run is not None:
+            for happening in standing.happenings(held.status.run, status.run):
+                log.info("%s: %s: %s", held.key, happening.reason, happening.message)
+                await self._api.tell(written, happening.reason, happening.message, happening.warning)
+        return written
+
+    def _wrote(self, held: JobSequence) -> JobSequence:
+        """Our own write is the newest version: use it at once."""
+        self._known.put(held)
+        return held
+
+    def _roll(self) -> float:
+        """Jitter in [0, 1)."""
+        return int(self._clock.token()[:6], 16) / 2**24
+
+    # ---- actions ----------------------------------------------------------------------------------------------------
+
+    async def _perform(self, held: JobSequence, action: Action) -> News:
+        if not self._lease.leading():
+            raise NotLeading
+        match action:
+            case GetJob(name) if (job := self._watched(held, name)) is not None:
+                return JobSeen(job)
+            case CreateJob() | GetJob() | DeleteJob():
+                labels = {SEQUENCE_LABEL: held.metadata.name}
+                return await perform_job(self._jobs, held.metadata.namespace, action, labels, held.as_owner())
+            case _:
+                return await self._ecs.perform(action)
+
+    def _watched(self, held: JobSequence, name: str) -> SpotJob | None:
+        """A job of its own as the watch has shown it. One that it does not show may only be too new for it."""
+        job = self._spot_jobs.get(f"{held.metadata.namespace}/{name}")
+        return job if job is not None and job.metadata.labels.get(SEQUENCE_LABEL) == held.metadata.name else None
+
+    def _news_of_its_job(self, held: JobSequence, run: Run) -> News:
+        """The watch brings the job's news without being asked."""
+        if run.current is None:
+            return None
+        at = run.steps[run.current]
+        if at.job is None or at.state not in (StepState.RUNNING, StepState.STOPPING):
+            return None
+        job = self._watched(held, at.job)
+        return None if job is None else JobSeen(job)
+
+    # ---- news -------------------------------------------------------------------------------------------------------
+
+    async def _heard(self, sequence: Sequence, run: Run, news: News) -> Run:
+        place = run.current
+        if place is None or news is None:
+            return run
+        step, before = sequence.steps[place], run.steps[place]
+        after = hear(step, before, news, self._clock.now(), self._roll())
+        if isinstance(news, Looked) and lastlines.tried(before, after):
+            after = await self._with_last_lines(step, after, news, step.name in results_used(sequence))
+        return run.with_step(place, after)
+
+    async def _with_last_lines(self, step: Step, after: StepRun, looked: Looked, used: bool) -> StepRun:
+        """The result of a good step that somebody uses, or what the failing container said last."""
+        found = lastlines.speaker(step, after, looked)
+        good = after.state is StepState.SUCCEEDED
+        if found is None or (good and not used):
+            return after
+        task, container = found
+        region = self._ecs.region(step.region)
+        for look in range(RESULT_LOOKS):
+            if look:
+                await self._clock.sleep(RESULT_PAUSE_SECONDS)
+            lines = await region.log_tail(task, container, lastlines.LINES)
+            if not good:
+                return lastlines.with_last_words(after, container, lines)
+            after = lastlines.with_result(after, lines)
+            if after.result is not None:
+                break
+        return after
+
+
+def _time_over_at(sequence: Sequence, run: Run) -> datetime | None:
+    """A run that is held still has an end."""
+    limit = sequence.timeout_seconds
+    return None if limit is None or run.failed else run.started_at + timedelta(seconds=limit)

@@ -1,0 +1,336 @@
+"""The operator drives JobSequences: each step exactly once, whatever becomes of the operator."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from spotjob.core.sequence.resources import SequencePhase
+from tests.controller.sequence_world import World, ecs, spot
+
+pytestmark = pytest.mark.looptime
+
+THREE = (ecs("extract"), spot("train"), ecs("report"))
+
+
+async def test_the_steps_run_one_after_the_other_and_the_status_tells_how_far_they_are():
+    async with World() as world:
+        world.apply(*THREE)
+        await asyncio.sleep(20)
+        halfway = world.sequence().status
+        assert (halfway.phase, halfway.progress, halfway.step) == (SequencePhase.RUNNING, "1/3", "train")
+        held = await world.over()
+    assert (held.status.phase, held.status.progress, held.status.step) == (SequencePhase.SUCCEEDED, "3/3", None)
+    assert world.launched() == ["extract", "report"]
+    assert [c.type for c in held.status.conditions if c.status == "True"] == ["Complete"]
+    assert [reason for _, reason in world.events] == [*["StepStarted", "StepSucceeded"] * 3, "Completed"]
+
+
+async def test_a_job_of_a_step_is_owned_by_its_sequence_and_labelled_with_it():
+    async with World() as world:
+        world.apply(spot("train", command=["sh"]))
+        held = await world.over()
+    (job,) = world.raw("SpotJob")
+    assert job["metadata"]["ownerReferences"] == [held.as_owner()]
+    assert job["metadata"]["labels"] == {"spotjob.dev/sequence": "nightly"}
+    assert job["spec"] == {"image": "busybox:1", "command": ["sh"]}
+
+
+async def test_a_running_job_is_followed_by_the_watch_and_not_by_asking():
+    async with World() as world:
+        world.seconds = 600
+        world.apply(spot("train"))
+        await world.over()
+        took = world.clock.monotonic()
+    assert world.writes["get job"] <= 1
+    assert took < 605
+
+
+async def test_a_step_that_runs_is_looked_at_once_per_interval_and_costs_no_writes():
+    async with World() as world:
+        world.seconds = 600
+        world.apply(ecs("long"))
+        await asyncio.sleep(100)
+        before = world.writes["status"]
+        await asyncio.sleep(400)
+        assert world.writes["status"] == before
+        await world.over()
+    assert len(world.looks) == pytest.approx(600 / 5, abs=2)
+
+
+async def test_a_failure_ends_the_run_after_its_clean_up_with_the_containers_last_lines():
+    async with World() as world:
+        world.codes, world.said = {"extract": 3}, ("connecting", "no such table")
+        world.apply(ecs("extract"), ecs("load"), ecs("tidy", always=True), onFailure=[ecs("alarm")])
+        held = await world.over()
+    assert world.launched() == ["extract", "tidy", "alarm"]
+    assert (held.status.phase, held.status.progress, held.status.step) == (SequencePhase.FAILED, "3/4", "extract")
+    assert "no such table" in held.status.message
+    (failed,) = (c for c in held.status.conditions if c.type == "Failed")
+    assert (failed.status, failed.reason) == ("True", "StepFailed")
+
+
+async def test_what_a_step_said_is_given_to_the_next():
+    async with World() as world:
+        world.said = ('{"rows": 42}',)
+        load = ecs("load")
+        load["parameters"]["overrides"] = {"container_overrides": [{"command": ["${steps.extract.result.rows}"]}]}
+        world.apply(ecs("extract"), load)
+        await world.over()
+    request = list(world.tasks.values())[1]["request"]
+    assert request["overrides"]["container_overrides"][0]["command"] == [42]
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ({**ecs("a"), "parameters": {"task": "d"}}, "steps[1].parameters.task_definitionn: unknown key"),
+        (spot("a", imagee="b"), "steps[1].parameters.imagee: unknown field; did you mean image?"),
+        (spot("a", backoffLimit="x"), "steps[1].parameters.backoffLimit: Input should be a valid integer"),
+        (spot("a", args=["${HOME}"]), "steps[1].parameters: ${HOME} is not known"),
+        (spot("a", args=["${steps.b.result}"]), "steps[1].parameters: refers to step b"),
+    ],
+    ids=["of ECS", "a typo", "a text for a number", "a shell's variable", "a step that does not come before"],
+)
+async def test_a_bad_parameter_fails_the_whole_by_its_name_before_the_first_step(step: dict[str, object], message: str):
+    async with World() as world:
+        world.apply(ecs("extract"), step)
+        held = await world.over()
+    assert held.status.phase is SequencePhase.FAILED
+    assert message in held.status.message
+    assert [(c.type, c.reason) for c in held.status.conditions] == [("Failed", "Invalid")]
+    assert (world.launched(), world.names("SpotJob")) == ([], [])
+
+
+# ---- a person ----
+
+
+@pytest.mark.parametrize(("after", "left"), [(6, []), (18, [])], ids=["in the ECS task", "in the SpotJob"])
+async def test_a_sequence_that_is_deleted_stops_its_step_and_leaves_nothing(after: float, left: list[str]):
+    async with World() as world:
+        world.seconds = 15
+        world.apply(*THREE)
+        await asyncio.sleep(after)
+        world.delete()
+        await asyncio.sleep(12)
+        assert not world.there()
+        assert world.running() == left
+    assert world.launched() == ["extract"]
+
+
+async def test_a_sequence_that_is_deleted_before_it_began_just_goes():
+    async with World() as world:
+        world.apply(*THREE, suspend=True)
+        await asyncio.sleep(1)
+        world.delete()
+        await asyncio.sleep(1)
+        assert not world.there()
+    assert world.launched() == []
+
+
+async def test_a_suspended_sequence_finishes_its_step_and_begins_the_next_when_it_goes_on():
+    async with World() as world:
+        world.apply(*THREE)
+        await asyncio.sleep(3)
+        world.suspend(True)
+        await asyncio.sleep(60)
+        status = world.sequence().status
+        assert (status.phase, status.progress) == (SequencePhase.SUSPENDED, "1/3")
+        assert [c.type for c in status.conditions if c.status == "True"] == ["Suspended"]
+        writes = world.writes["status"]
+        await asyncio.sleep(600)
+        assert world.writes["status"] == writes
+        world.suspend(False)
+        held = await world.over()
+    assert held.status.progress == "3/3"
+    assert [c.type for c in held.status.conditions if c.status == "True"] == ["Complete"]
+
+
+async def test_a_suspended_sequence_still_ends_at_its_deadline():
+    async with World() as world:
+        world.apply(*THREE, activeDeadlineSeconds=120)
+        await asyncio.sleep(3)
+        world.suspend(True)
+        held = await world.over()
+    assert held.status.phase is SequencePhase.FAILED
+    assert held.status.completion_time - held.status.start_time == pytest.approx(
+        timedelta(seconds=120), abs=timedelta(seconds=1)
+    )
+
+
+async def test_an_ended_sequence_is_deleted_after_its_time_to_live():
+    async with World() as world:
+        world.apply(ecs("extract"), ttlSecondsAfterFinished=300)
+        await world.over()
+        await asyncio.sleep(290)
+        assert world.there()
+        await asyncio.sleep(20)
+        assert not world.there()
+
+
+# ---- trouble ----
+
+
+async def test_a_change_by_somebody_else_in_between_repeats_nothing():
+    async with World() as world:
+        world.apply(*THREE)
+        for _ in range(200):
+            await asyncio.sleep(0.23)
+            world.changed("JobSequence", world.objects["JobSequence", "batch/nightly"])
+        await world.over()
+    assert world.launched() == ["extract", "report"]
+    assert len(world.names("SpotJob")) == 1
+
+
+@pytest.mark.parametrize("call", ["status", "finalizer", "create job"])
+async def test_a_write_whose_answer_is_lost_is_looked_up_and_not_done_twice(call: str):
+    async with World() as world:
+        world.lost[call] = 3
+        world.apply(*THREE)
+        held = await world.over()
+    assert held.status.phase is SequencePhase.SUCCEEDED
+    assert world.launched() == ["extract", "report"]
+    assert len(world.names("SpotJob")) == 1
+
+
+async def test_one_that_does_not_lead_does_nothing_and_goes_on_when_it_does():
+    async with World() as world:
+        world.life.leads = False
+        world.apply(*THREE)
+        await asyncio.sleep(60)
+        assert (world.launched(), world.writes.total()) == ([], 0)
+        world.life.leads = True
+        await world.over()
+    assert world.launched() == ["extract", "report"]
+
+
+async def test_who_has_lost_the_lease_asks_aws_for_nothing_more():
+    async with World() as world:
+        world.apply(ecs("extract"), ecs("load"))
+        await asyncio.sleep(8)
+        world.life.leads = False
+        await asyncio.sleep(60)
+        assert world.launched() == ["extract"]
+        looks = len(world.looks)
+        await asyncio.sleep(60)
+        assert len(world.looks) == looks
+
+
+async def points() -> int:
+    """How many points a life without a kill has."""
+    async with World() as world:
+        world.apply(*THREE)
+        await world.over()
+        return world.point
+
+
+async def test_killed_at_every_write_and_every_call_each_step_runs_exactly_once():
+    count = await points()
+    assert count > 20
+    for kill_at in range(count):
+        async with World(kill_at=kill_at) as world:
+            world.apply(*THREE)
+            held = await world.over()
+            assert world.kill_at is None, f"point {kill_at} was not reached"
+        assert held.status.phase is SequencePhase.SUCCEEDED, kill_at
+        assert world.launched() == ["extract", "report"], kill_at
+        assert len(world.names("SpotJob")) == 1, kill_at
+
+
+async def test_killed_at_every_point_of_a_deletion_nothing_is_left():
+    for kill_at in range(6, 40):
+        async with World(kill_at=kill_at) as world:
+            world.seconds = 1000
+            world.apply(ecs("extract"), ecs("load"))
+            await asyncio.sleep(10)
+            world.delete()
+            await asyncio.sleep(60)
+            assert not world.there(), kill_at
+            assert world.running() == [], kill_at
+        assert world.launched() == ["extract"], kill_at
+
+
+async def test_200_steps_and_another_of_10_steps_with_10_tasks_each_run_side_by_side():
+    async with World() as world:
+        world.apply(*(ecs(f"step-{n}") for n in range(200)), name="long")
+        wide = [ecs(f"wide-{n}") for n in range(10)]
+        for step in wide:
+            step["parameters"]["count"] = 10
+        world.apply(*wide, name="wide")
+        assert (await world.over("wide")).status.progress == "10/10"
+        held = await world.over("long")
+    assert held.status.progress == "200/200"
+    assert len(world.tasks) == 300
+    assert len(held.model_dump_json()) < 300_000
+    assert not world.operator._runner._runs
+
+
+# ---- schedules ----
+
+
+async def test_a_schedule_begins_a_run_each_time_and_keeps_the_last_ones():
+    async with World() as world:
+        world.apply(ecs("extract"), schedule="*/10 * * * *", successfulJobsHistoryLimit=2)
+        await asyncio.sleep(3700)
+        status = world.sequence().status
+        runs = [name for name in world.names() if name != "nightly"]
+    assert status.phase is SequencePhase.SCHEDULED
+    assert len(world.launched()) == 6
+    assert len(runs) == 2
+    assert status.last_successful_time is not None
+    assert {reason for name, reason in world.events if name == "nightly"} == {"Created"}
+
+
+async def test_with_forbid_a_run_waits_for_the_end_of_the_one_before():
+    async with World() as world:
+        world.seconds = 900
+        world.apply(ecs("extract"), schedule="*/10 * * * *", concurrencyPolicy="Forbid")
+        for _ in range(60):
+            await asyncio.sleep(60)
+            assert len(world.running()) <= 1
+    assert len(world.launched()) >= 3
+
+
+async def test_with_replace_the_run_before_is_stopped_and_never_runs_beside_the_new_one():
+    async with World() as world:
+        world.seconds = 900
+        world.apply(ecs("extract"), schedule="*/10 * * * *", concurrencyPolicy="Replace")
+        for _ in range(245):
+            await asyncio.sleep(15)
+            assert len(world.running()) <= 1
+        assert len(world.sequence().status.active) == 1
+    assert len(world.launched()) == 6
+
+
+@pytest.mark.parametrize(
+    ("spec", "word"),
+    [
+        ({"timeZone": "Europe/Atlantis"}, "Europe/Atlantis"),
+        ({"schedule": "61 * * * *"}, "minute"),
+    ],
+    ids=["no such zone", "no such minute"],
+)
+async def test_a_schedule_that_means_nothing_is_told_at_once_and_can_be_mended(spec: dict[str, str], word: str):
+    async with World() as world:
+        world.apply(ecs("extract"), **{"schedule": "0 * * * *", **spec})
+        await asyncio.sleep(1)
+        status = world.sequence().status
+        assert (status.phase, status.conditions[0].reason) == (SequencePhase.FAILED, "Invalid")
+        assert word in status.message
+        raw = world.objects["JobSequence", "batch/nightly"]
+        raw["spec"] |= {"schedule": "*/10 * * * *", "timeZone": "Europe/Berlin"}
+        raw["metadata"]["generation"] += 1
+        world.changed("JobSequence", raw)
+        await asyncio.sleep(700)
+        assert world.sequence().status.phase is SequencePhase.SCHEDULED
+    assert world.launched() == ["extract"]
+
+
+async def test_killed_at_every_write_a_schedule_begins_each_run_once():
+    for kill_at in range(30):
+        async with World(kill_at=kill_at) as world:
+            world.apply(ecs("extract"), schedule="*/10 * * * *")
+            await asyncio.sleep(1300)
+        assert world.launched() == ["extract", "extract"], kill_at
