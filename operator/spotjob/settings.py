@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     """W: instances are bound below W - 60 s of age, power themselves off unclaimed at W, are reaped above W + 60 s."""
     lease_seconds: float = Field(default=15, ge=3, le=120)
     """How long a leader that went silent is waited for."""
+    sequence_poll_seconds: float = Field(default=5, gt=0, le=300)
+    """Seconds between two looks at the ECS tasks of a JobSequence's step."""
     workers: int = Field(default=32, ge=1, le=256)
     """Jobs that are reconciled at the same time."""
 

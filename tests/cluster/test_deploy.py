@@ -179,8 +179,14 @@ def test_the_service_finds_the_pod_with_the_api_and_only_that(control_plane: Con
 
 
 OPERATOR_MAY = (
-    *(f"{verb} spotjob.dev/spotjobs" for verb in ("get", "list", "watch", "patch", "delete")),
+    *(
+        f"{verb} spotjob.dev/{kind}"
+        for kind in ("spotjobs", "jobsequences")
+        for verb in ("get", "list", "watch", "create", "patch", "delete")
+    ),
     "patch spotjob.dev/spotjobs/status",
+    "patch spotjob.dev/jobsequences/status",
+    "update spotjob.dev/jobsequences/finalizers",
     *(f"{verb} spotjob.dev/spotjobclasses" for verb in ("list", "watch")),
     "get /namespaces",
     "create events.k8s.io/events default/",
@@ -204,6 +210,8 @@ NOBODY_MAY = (
     "update spotjob.dev/spotjobs",
     "get spotjob.dev/spotjobs/status",
     "update spotjob.dev/spotjobs/status",
+    "update spotjob.dev/jobsequences",
+    "get spotjob.dev/jobsequences/status",
     "create spotjob.dev/spotjobclasses",
     "patch spotjob.dev/spotjobclasses",
     "list /secrets",

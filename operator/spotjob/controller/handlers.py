@@ -12,35 +12,42 @@ import random
 import secrets
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from importlib.resources import files
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import kopf
 from pydantic import ValidationError
 
 from spotjob.aws.clients import make_aws
 from spotjob.aws.dynamodb import open_table
+from spotjob.aws.ecs import EcsRegions, make_ecs
 from spotjob.aws.interruptions import make_queues
+from spotjob.aws.run_task_model import problems
 from spotjob.clock import RealClock
 from spotjob.controller.figures import Figures
 from spotjob.controller.lease import Lease
 from spotjob.controller.orders import Cluster
 from spotjob.controller.probes import Probes
 from spotjob.controller.runtime import Runtime
-from spotjob.controller.store import narrow
+from spotjob.controller.sequences import Sequences
+from spotjob.controller.store import Store, narrow
 from spotjob.core.ports import KubeError, Queue, Table, Unanswered
 from spotjob.core.resources import SpotJob, SpotJobClass
+from spotjob.core.sequence.resources import JobSequence
 from spotjob.core.tokens import launch_token
 from spotjob.core.wire import GROUP, VERSION
 from spotjob.identity import identity_problem
 from spotjob.keyring import KeyringError, load_keyring
 from spotjob.kube.client import KubeClient
 from spotjob.kube.config import ConfigError, load_config
+from spotjob.kube.sequences import KubeSequences
 from spotjob.settings import Settings
 
 log = logging.getLogger(__name__)
+
+Kind = TypeVar("Kind", SpotJob, JobSequence)
 
 EXIT_UNUSABLE = 2
 """Exit code for a configuration with which the operator must not start."""
@@ -92,10 +99,30 @@ async def _main(settings: Settings) -> None:
             window_seconds=settings.launch_window_seconds,
         )
         lease = Lease(kube, clock, _identity(settings), settings.lease_seconds)
+        ecs = make_ecs()
         runtime = Runtime(
-            settings, kube, make_aws(clock), _table(settings), lease, clock, cluster, keyring, _queues(settings)
+            settings,
+            kube,
+            make_aws(clock),
+            _table(settings),
+            lease,
+            clock,
+            cluster,
+            keyring,
+            _queues(settings),
+            lambda spot_jobs: _sequences(settings, kube, ecs, spot_jobs, clock, lease),
         )
         await _serve(settings, runtime)
+
+
+def _sequences(
+    settings: Settings, kube: KubeClient, ecs: EcsRegions, spot_jobs: Store, clock: RealClock, lease: Lease
+) -> Sequences:
+    def check(parameters: Mapping[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:
+        return [(each.path, each.message) for each in problems(parameters)]
+
+    api = KubeSequences(kube, clock)
+    return Sequences(api, kube, ecs, check, spot_jobs, clock, lease, settings.sequence_poll_seconds)
 
 
 def _table(settings: Settings) -> Callable[[], Awaitable[Table]] | None:
@@ -157,14 +184,10 @@ def registry(runtime: Runtime) -> kopf.OperatorRegistry:
             return kopf.login_with_kubeconfig(**arguments)
         return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
 
-    @kopf.on.event(GROUP, VERSION, "spotjobs", registry=made)
-    def job_event(event: kopf.RawEvent, **_: Any) -> None:
-        if (job := _job(event["object"])) is None:
-            return
-        if event["type"] == "DELETED":
-            runtime.job_deleted(job)
-        else:
-            runtime.job_changed(job)
+    jobs = _heard(SpotJob, runtime.job_changed, runtime.job_deleted)
+    kopf.on.event(GROUP, VERSION, "spotjobs", registry=made, id="job_event")(jobs)
+    sequences = _heard(JobSequence, runtime.sequence_changed, runtime.sequence_deleted)
+    kopf.on.event(GROUP, VERSION, "jobsequences", registry=made, id="sequence_event")(sequences)
 
     @kopf.on.event(GROUP, VERSION, "spotjobclasses", registry=made)
     def class_event(event: kopf.RawEvent, **_: Any) -> None:
@@ -176,13 +199,23 @@ def registry(runtime: Runtime) -> kopf.OperatorRegistry:
     return made
 
 
-def _job(body: Any) -> SpotJob | None:
+def _heard(kind: type[Kind], changed: Callable[[Kind], None], deleted: Callable[[Kind], None]) -> Callable[..., None]:
+    """The handler of one kind."""
+
+    def heard(event: kopf.RawEvent, **_: Any) -> None:
+        if (found := _narrowed(kind, event["object"])) is not None:
+            (deleted if event["type"] == "DELETED" else changed)(found)
+
+    return heard
+
+
+def _narrowed(kind: type[Kind], body: Any) -> Kind | None:
     """The object in our type; one that this version cannot read is left alone, loudly."""
     try:
-        return SpotJob.model_validate(narrow(body))
+        return kind.model_validate(narrow(body))
     except ValidationError as error:
         named = f"{body['metadata'].get('namespace')}/{body['metadata']['name']}"
-        log.error("%s is left alone: %d fields cannot be read", named, error.error_count())
+        log.error("%s %s is left alone: %d fields cannot be read", kind.__name__, named, error.error_count())
         return None
 
 

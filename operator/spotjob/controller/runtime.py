@@ -21,12 +21,14 @@ from spotjob.controller.mirror import Mirror
 from spotjob.controller.orders import Cluster, Orders
 from spotjob.controller.poller import Poller, TemplateSweep
 from spotjob.controller.reconcile import Reconciler
+from spotjob.controller.sequences import Sequences
 from spotjob.controller.store import Store
 from spotjob.controller.terminator import Terminator
 from spotjob.controller.workqueue import WorkQueue
 from spotjob.core.ledger import Ledger
 from spotjob.core.ports import Aws, Clock, KubeError, Kubernetes, Queue, Table, Unanswered
 from spotjob.core.resources import SpotJob, SpotJobClass
+from spotjob.core.sequence.resources import JobSequence
 from spotjob.core.signs import SignBook
 from spotjob.core.tokens import Keyring
 from spotjob.settings import Settings
@@ -51,7 +53,9 @@ class Runtime:
         cluster: Cluster,
         keyring: Keyring,
         open_queue: Callable[[str], Queue] | None = None,
+        make_sequences: Callable[[Store], Sequences] | None = None,
     ) -> None:
+        """`make_sequences` is given the SpotJobs; None: this operator runs no JobSequences."""
         self._settings, self._kube, self._lease, self._clock = settings, kube, lease, clock
         self.store = Store()
         self._queue = WorkQueue()
@@ -117,6 +121,7 @@ class Runtime:
             self._poller.look_at,
         )
         self._sweep = TemplateSweep(aws, self.store, clock, lease, cluster.uid, self._fleet.template_used)
+        self._sequences = make_sequences(self.store) if make_sequences else None
         self.working = False
         """This process leads and its ledger is built."""
         self.synced = False
@@ -136,11 +141,25 @@ class Runtime:
         if self.store.put(job):
             self._queue.add(job.key)
             self._mirror.add(job.key)
+            self._tell_sequences(job)
 
     def job_deleted(self, job: SpotJob) -> None:
         self.store.drop(job.key, job.metadata.uid)
         self._mirror.gone(job)
         self._queue.add(job.key)
+        self._tell_sequences(job)
+
+    def sequence_changed(self, held: JobSequence) -> None:
+        if self._sequences is not None:
+            self._sequences.changed(held)
+
+    def sequence_deleted(self, held: JobSequence) -> None:
+        if self._sequences is not None:
+            self._sequences.deleted(held)
+
+    def _tell_sequences(self, job: SpotJob) -> None:
+        if self._sequences is not None:
+            self._sequences.job_changed(job)
 
     def class_changed(self, job_class: SpotJobClass) -> None:
         self.store.put_class(job_class)
@@ -209,6 +228,7 @@ class Runtime:
             self.listener.run(),
             self._mirror.run(),
             self._sweep.run(),
+            *([self._sequences.run()] if self._sequences else []),
         ]
 
     async def _stay_warm(self) -> None:
@@ -227,15 +247,20 @@ class Runtime:
         for job in self.store.jobs():
             self._ledger.job_is(job.key, job)
         await self._poller.first_round()
+        if self._sequences is not None:
+            await self._until_answered(self._sequences.learn)
         for job in self.store.jobs():
             self._queue.add(job.key)
 
     async def _listed(self) -> None:
+        await self._until_answered(self._list)
+
+    async def _until_answered(self, listing: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
-                return await self._list()
+                return await listing()
             except (KubeError, Unanswered) as error:
-                log.warning("cannot list the SpotJobs yet: %s", error)
+                log.warning("cannot list the objects of this cluster yet: %s", error)
             await self._clock.sleep(START_RETRY_SECONDS)
 
     async def _list(self) -> None:
