@@ -62,6 +62,18 @@ def test_a_running_task_has_a_runtime_id_and_neither_exit_code_nor_stop_code() -
     assert not task.keys() & {"stopCode", "stoppedReason", "stoppingAt", "stoppedAt"}
 
 
+def test_stopping_takes_its_time_although_every_container_obeys_at_once() -> None:
+    ecs = a_simulator(stopping_seconds=5)
+    ecs.order(SLEEPS)
+    arn = run(ecs)
+    wait(ecs, 10)
+    call(ecs, "StopTask", task=arn)
+    wait(ecs, 4)
+    assert (look(ecs, arn)["lastStatus"], exit_codes(look(ecs, arn))) == ("STOPPING", {"main": 143})
+    wait(ecs, 2)
+    assert look(ecs, arn)["lastStatus"] == "STOPPED"
+
+
 # ---- scripts
 
 
