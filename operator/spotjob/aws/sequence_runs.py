@@ -71,13 +71,9 @@ class SequenceRuns:
         except _Failed as error:
             if error.code != CONDITION_FAILED:
                 raise RecordUnreachable(str(error)) from error
-            if not self._is_ours(await self._item(run.id), version + 1):
+            if not _same(await self._item(run.id), item):
                 raise RecordChanged(f"run {run.id} has been written by somebody else") from error
         return version + 1
-
-    def _is_ours(self, item: Raw | None, version: int) -> bool:
-        """The write had its effect, and its answer was lost."""
-        return item is not None and item["writer"]["S"] == self._writer and item["version"]["N"] == str(version)
 
     async def _item(self, run_id: str) -> Raw | None:
         key = {"id": {"S": run_id}}
@@ -187,3 +183,10 @@ def over(item: Mapping[str, Any], version: int) -> dict[str, Any]:
 
 def _run(item: Raw) -> Run:
     return Run.model_validate_json(zlib.decompress(bytes(item["record"]["B"])))
+
+
+def _same(there: Raw | None, written: Raw) -> bool:
+    """The write had its effect, and its answer was lost."""
+    if there is None or any(there[name] != written[name] for name in ("writer", "version")):
+        return False
+    return bytes(there["record"]["B"]) == bytes(written["record"]["B"])

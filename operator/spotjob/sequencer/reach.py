@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from spotjob.aws.clients import Session
 from spotjob.aws.ecs import EcsRegions
 from spotjob.core.ports import Clock, Conflict, KubeError, Unanswered
 from spotjob.core.sequence.ports import Action, CreateJob, DeleteJob, GetJob, News, Refusal, Refused, Task
-from spotjob.core.sequence.runs import job_name
+from spotjob.core.sequence.references import Unresolved, resolve
+from spotjob.core.sequence.runs import Run, job_name
 from spotjob.core.sequence.steps import Sequence
 from spotjob.kube.child_jobs import job_body, perform_job
 from spotjob.kube.client import KubeClient
@@ -38,13 +39,17 @@ class Reach:
     async def log_tail(self, region: str | None, task: Task, container: str, lines: int) -> tuple[str, ...]:
         return await self._ecs.region(region).log_tail(task, container, lines)
 
-    async def try_jobs(self, sequence: Sequence, run_id: str) -> None:
-        """Send each SpotJob as a dry run, so that the API server says now what it would refuse. Raises BadUsage."""
-        if self._kube is None:
-            return
+    async def try_jobs(self, sequence: Sequence, run: Run) -> None:
+        """Send each SpotJob as a dry run, so that the API server says now what it would refuse. Raises BadUsage.
+
+        One that needs the result of a step that has not run cannot be tried.
+        """
         for place, step in enumerate(sequence.steps):
-            if step.type == "spot_job" and step.active:
-                body = job_body(job_name(run_id, place, 1), step.parameters, self._labels, None)
+            if self._kube is None or step.type != "spot_job" or run.steps[place].state.over or not step.active:
+                continue
+            with suppress(Unresolved):
+                spec = resolve(step.parameters, run, place)
+                body = job_body(job_name(run.id, place, 1), spec, self._labels, None)
                 await self._try(self._kube, step.name, body)
 
     async def _try(self, kube: KubeClient, name: str, body: dict[str, object]) -> None:
