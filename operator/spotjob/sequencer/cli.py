@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import re
+import signal
 import sys
 from enum import StrEnum
 from typing import Annotated, TextIO
@@ -16,7 +17,7 @@ from rich.console import Console
 from spotjob import __version__
 from spotjob.clock import RealClock
 from spotjob.sequencer import logs
-from spotjob.sequencer.driver import NOT_STARTED, Asked, run
+from spotjob.sequencer.driver import FAILED, NOT_STARTED, Asked, run
 from spotjob.sequencer.environment import BadUsage, read_environment
 from spotjob.sequencer.oldlog import ALARM
 
@@ -178,6 +179,12 @@ def main() -> None:
         code = _refused(error.format_message())
     except BadUsage as error:
         code = _refused(str(error))
+    except KeyboardInterrupt:  # before the run began, which hears signals itself
+        log.error("%s: stopped by SIGINT", ALARM)
+        code = 128 + signal.SIGINT
+    except Exception as error:
+        log.exception("%s: %s", ALARM, error)
+        code = FAILED
     sys.exit(code)
 
 

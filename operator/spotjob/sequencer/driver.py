@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from rich.console import Console
 
@@ -124,8 +125,15 @@ async def _run(document: Document, asked: Asked, clock: Clock) -> int:
         driver = _Driver(document, asked, clock, services, records)
         code = await driver.drive(run, version)
         if driver.left:
-            stack.pop_all()  # calls that are under way are not waited for
+            _leave(code)
         return code
+
+
+def _leave(code: int) -> NoReturn:
+    """At once: connections would wait for answers before they close."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _run_id(clock: Clock) -> str:

@@ -77,7 +77,8 @@ class _Player:
             await self._write()
             self._out.watch(self._run, news)
             if turn.do is not None:
-                news = await self._out.perform(turn.do)
+                used = self._run.current in self._out.results_used
+                news = await self._out.perform(lastlines.asking(turn.do, used))
             elif self._run.state.over or turn.wake_at is None:
                 return self._run
             else:

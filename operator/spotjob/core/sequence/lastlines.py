@@ -7,9 +7,10 @@ before anything else happens, so that it stands in the record with the end of th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from spotjob.core.sequence.hear import as_result
-from spotjob.core.sequence.ports import Looked, Task
+from spotjob.core.sequence.ports import Action, DescribeTasks, Looked, Task
 from spotjob.core.sequence.runs import StepRun, StepState
 from spotjob.core.sequence.steps import Step
 
@@ -19,6 +20,11 @@ LONGEST_RESULT = 8192
 """Characters: what a later step can be given, since ECS limits all overrides of a RunTask to that."""
 LONGEST_MESSAGE = 1024
 LONGEST_LINE = 160
+
+
+def asking(action: Action, used: bool) -> Action:
+    """Which containers are essential has to be known where the result is `used`: it is what the first of them says."""
+    return replace(action, essential=True) if used and isinstance(action, DescribeTasks) else action
 
 
 def tried(before: StepRun, after: StepRun) -> bool:
