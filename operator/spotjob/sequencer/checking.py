@@ -49,7 +49,7 @@ MESSAGES: dict[str, Callable[[Told], str]] = {
     "datetime_from_date_parsing": lambda _: "must be a time (RFC 3339) such as 2030-01-31T12:00:00Z",
     "datetime_type": lambda _: "must be a time (RFC 3339) such as 2030-01-31T12:00:00Z",
 }
-"""For each kind of error that the models can make."""
+"""For each kind of error that the models can make. Pydantic's own texts may quote what they are about."""
 
 
 def invalid(model: type[BaseModel], data: Mapping[str, Any]) -> list[Fault]:
@@ -66,7 +66,7 @@ def invalid(model: type[BaseModel], data: Mapping[str, Any]) -> list[Fault]:
 
 def _message(error: ErrorDetails) -> str:
     say = MESSAGES.get(error["type"])
-    return say(error.get("ctx", {})) if say else error["msg"]
+    return say(error.get("ctx", {})) if say else "is not allowed here"
 
 
 def against_rules(model: type[BaseModel], data: Mapping[str, Any], holds: Rules) -> list[Fault]:
