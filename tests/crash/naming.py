@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
-READS = ("Describe", "Get", "List", "Query", "Scan", "BatchGet", "ReceiveMessage", "Head")
-"""What the names of AWS actions that change nothing begin with; receiving hides a message and hands it out again."""
+from tests.crash.points import ASKING
+
 QUESTIONS = ("tokenreviews", "subjectaccessreviews", "selfsubjectaccessreviews")
 """Created in order to be answered; nothing of them is kept."""
 WORDS = {"Booting": "Booting (bind)", "PullingImage": "PullingImage (claim)"}
@@ -83,7 +83,7 @@ def aws(headers: Mapping[str, str], body: bytes) -> str | None:
     action = headers.get("X-Amz-Target", "").rpartition(".")[2]
     if not action:
         action = parse_qs(body.decode()).get("Action", [""])[0]
-    if not action or action.startswith(READS):
+    if not action or action.startswith(ASKING):
         return None
     return " ".join(filter(None, (action, _item_status(_json(body)))))
 

@@ -31,6 +31,11 @@ class Kind:
     def __str__(self) -> str:
         return f"{self.process} {self.what}"
 
+    @property
+    def asks(self) -> bool:
+        """It changes nothing at its server."""
+        return self.what.startswith(ASKING)
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Write:
@@ -57,22 +62,30 @@ class Point:
 
 CONTEXT_FREE = ("PutItem", "DeleteMessageBatch", "PUT leases", "POST leases", "event")
 """Writes whose like is written all the time, or for every change: which one of them fails makes no difference."""
-MOST = 2
-"""Of each other kind, this many are tried in one life."""
+ASKING = ("Describe", "Get", "List", "Query", "Scan", "BatchGet", "ReceiveMessage", "Head")
+"""What the names of AWS actions that change nothing begin with; receiving hides a message and hands it out again."""
 
 
-def numbered(kinds: Iterable[Kind], known: Collection[Kind] = ()) -> list[Write]:
-    """Kinds as they were seen one after another, as the writes to try. `known` are tried in other scenarios already."""
+def numbered(kinds: Iterable[Kind], most: int, known: Collection[Kind] = ()) -> list[Write]:
+    """Kinds as they were seen one after another, as the writes to try: `most` of each kind in one life.
+
+    `known` are tried in other scenarios already.
+    """
     seen: Counter[Kind] = Counter()
     writes = []
     for kind in kinds:
         seen[kind] += 1
         context_free = kind.what.startswith(CONTEXT_FREE)
-        if seen[kind] <= (1 if context_free else MOST) and not (context_free and kind in known):
+        once = context_free or kind.asks
+        if seen[kind] <= (1 if context_free else most) and not (once and kind in known):
             writes.append(Write(kind, seen[kind]))
     return writes
 
 
 def points(scenario: str, writes: Iterable[Write]) -> list[Point]:
-    """Three for each write."""
-    return [Point(scenario, write, moment) for write in writes for moment in Moment]
+    """Three for each write. One for each question: its server is the same before and after."""
+    return [Point(scenario, write, moment) for write in writes for moment in moments(write.kind)]
+
+
+def moments(kind: Kind) -> list[Moment]:
+    return [Moment.CALLED] if kind.asks else list(Moment)

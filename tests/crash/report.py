@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from tests.crash.oracle import Fault
 from tests.crash.points import Kind, Moment, Point
-from tests.crash.trial import Result
+from tests.crash.results import Result
 
 COLUMNS = (Fault.LEAK, Fault.DOUBLE_RUN, Fault.LOST_RESULT, Fault.WRONG)
 HEADS = ("points", "missed", "leaks", "double runs", "lost results", "wrong")
@@ -23,9 +23,9 @@ def line(result: Result, done: int, total: int, elapsed_seconds: float) -> str:
 
 def recording(result: Result, found: Sequence[Point]) -> str:
     """One undisturbed life."""
-    head = f"{result.scenario.key}: a job that {result.scenario.title}: {len(found)} points ({result.seconds:.1f} s)"
-    writes = Counter(point.write.kind for point in found)
-    listed = "\n".join(f"     {kind} x{count // len(Moment)}" for kind, count in writes.items())
+    head = f"{result.scenario.key}: {result.scenario.title}: {len(found)} points ({result.seconds:.1f} s)"
+    writes = Counter(point.write.kind for point in found if point.moment is Moment.CALLED)
+    listed = "\n".join(f"     {kind} x{count}" for kind, count in writes.items())
     wrong = "\n".join(f"   {each.fault.upper()} without any crash: {each.evidence}" for each in result.findings)
     return "\n".join(filter(None, (head, listed, wrong)))
 
@@ -38,8 +38,8 @@ def table(results: Sequence[Result], leaked: Sequence[str]) -> str:
     for kind in sorted({_kind(result) for result in tried}):
         lines.append(_row(str(kind), width, [result for result in tried if _kind(result) == kind]))
     lines.append(_row("all", width, tried))
-    lines.append(f"\n{len(tried)} points, {sum(result.fired for result in tried)} kills; {len(leaked)} instances left")
-    lines += [f"LEAK at the very end: instance {instance}" for instance in leaked]
+    lines.append(f"\n{len(tried)} points, {sum(result.fired for result in tried)} kills; {len(leaked)} left alive")
+    lines += [f"LEAK at the very end: {each}" for each in leaked]
     lines += [f"NEVER REACHED: {kind}, {moment}" for kind, moment in _never_reached(tried)]
     lines += _not_crashed(results)
     return "\n".join(lines)

@@ -196,16 +196,18 @@ CANCELLED = Expected(phase=Phase.TERMINATED_NOK, reason=Reason.CANCELLED, gone=T
 SECOND = f'if [ "$SPOTJOB_ATTEMPT" = 1 ]; then {LONG}; fi; sleep 1; code=0'
 """Only a second attempt ends."""
 
-WARM_UP = Scenario("warm-up", "only makes the table, and pulls the image", BRIEF, _plain)
+WARM_UP = Scenario("warm-up", "a job that only makes the table, and pulls the image", BRIEF, _plain)
 
 SCENARIOS = (
     # Without a callback: an ok that is known already would hide a lost report.
-    Scenario("a", "succeeds", STEADY, _plain),
-    Scenario("b", "is interrupted with a notice", SECOND, _interrupted, SIGNAL_AT_ONCE, Expected(runs=(1, 2))),
-    Scenario("c", "is deleted while it runs", LONG, _deleted, expected=CANCELLED),
+    Scenario("a", "a job that succeeds", STEADY, _plain),
+    Scenario(
+        "b", "a job that is interrupted with a notice", SECOND, _interrupted, SIGNAL_AT_ONCE, Expected(runs=(1, 2))
+    ),
+    Scenario("c", "a job that is deleted while it runs", LONG, _deleted, expected=CANCELLED),
     Scenario(
         "d",
-        "fails once",
+        "a job that fails once",
         "sleep 1; code=$((SPOTJOB_ATTEMPT == 1 ? 3 : 0))",
         _failing,
         spec={"backoffLimit": 1},
@@ -213,24 +215,26 @@ SCENARIOS = (
     ),
     Scenario(
         "e",
-        "waits for capacity; comes by REST; there is no Lease",
+        "a job that waits for capacity; comes by REST; there is no Lease",
         BRIEF,
         _short,
         {"instanceTypes": [SCARCE]},
         by_rest=True,
         afresh=True,
     ),
-    Scenario("f", "loses its instance without a notice", SECOND, _reclaimed, expected=Expected(runs=(1, 2))),
-    Scenario("g", "is suspended and resumed", SECOND, _suspended, expected=Expected(runs=(1, 2))),
+    Scenario("f", "a job that loses its instance without a notice", SECOND, _reclaimed, expected=Expected(runs=(1, 2))),
+    Scenario("g", "a job that is suspended and resumed", SECOND, _suspended, expected=Expected(runs=(1, 2))),
     Scenario(
         "h",
-        "is deleted by its time to live",
+        "a job that is deleted by its time to live",
         BRIEF,
         _expiring,
         spec={"ttlSecondsAfterFinished": 1},
         expected=Expected(gone=True),
     ),
-    Scenario("i", "has its result on the console only", STEADY, _unheard),
-    Scenario("j", "is drilled", SECOND, _drilled, SIGNAL_AT_ONCE, Expected(runs=(1, 2))),
-    Scenario("k", "gets a rebalance recommendation, and calls back", f"sleep 8\n{CALLBACK}\ncode=0", _advised),
+    Scenario("i", "a job that has its result on the console only", STEADY, _unheard),
+    Scenario("j", "a job that is drilled", SECOND, _drilled, SIGNAL_AT_ONCE, Expected(runs=(1, 2))),
+    Scenario(
+        "k", "a job that gets a rebalance recommendation, and calls back", f"sleep 8\n{CALLBACK}\ncode=0", _advised
+    ),
 )

@@ -80,9 +80,16 @@ def test_each_write_has_three_points():
 
 
 def test_of_a_kind_two_are_tried_in_one_life():
-    assert numbered([BIND, PUT, BIND, BIND]) == [Write(BIND, 1), Write(PUT, 1), Write(BIND, 2)]
+    assert numbered([BIND, PUT, BIND, BIND], 2) == [Write(BIND, 1), Write(PUT, 1), Write(BIND, 2)]
 
 
 def test_a_write_without_context_is_tried_once_in_all_scenarios():
-    assert numbered([PUT, PUT]) == [Write(PUT, 1)]
-    assert numbered([PUT, BIND], known=[PUT, BIND]) == [Write(BIND, 1)]
+    assert numbered([PUT, PUT], 2) == [Write(PUT, 1)]
+    assert numbered([PUT, BIND], 2, known=[PUT, BIND]) == [Write(BIND, 1)]
+
+
+def test_a_question_is_tried_at_one_moment_and_in_one_scenario():
+    look = Kind("sequencer", "DescribeTasks")
+    assert [point.moment for point in points("a", [Write(look, 1)])] == [Moment.CALLED]
+    assert numbered([look, look], 9) == [Write(look, 1), Write(look, 2)]
+    assert numbered([look, BIND], 9, known=[look, BIND]) == [Write(BIND, 1)]

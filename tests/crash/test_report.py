@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from tests.crash import report
 from tests.crash.oracle import Fault, Finding
 from tests.crash.points import Kind, Moment, Point, Write
+from tests.crash.results import Result
 from tests.crash.scenarios import SCENARIOS
-from tests.crash.trial import Result
 
 BIND = Kind("operator", "bind")
 LEAK = Finding(Fault.LEAK, "instance i-1 is alive")
@@ -44,8 +44,8 @@ def test_a_finding_fails_and_stands_in_its_column():
 
 
 def test_an_instance_that_is_left_at_the_very_end_fails():
-    assert report.failed(all_moments(), ["i-1"])
-    assert "LEAK at the very end: instance i-1" in report.table(all_moments(), ["i-1"])
+    assert report.failed(all_moments(), ["instance i-1"])
+    assert "LEAK at the very end: instance i-1" in report.table(all_moments(), ["instance i-1"])
 
 
 def test_a_moment_that_no_life_reached_fails_and_is_named():

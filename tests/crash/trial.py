@@ -8,7 +8,7 @@ import http.client
 import itertools
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from spotjob.controller.lease import NAME as LEASE
@@ -19,8 +19,9 @@ from spotjob.core.wire import API_VERSION
 from spotjob.kube.client import jobs_path
 from spotjob.kube.transport import MERGE_PATCH, path
 from tests.crash.lane import Lane
-from tests.crash.oracle import Evidence, Finding, judge
-from tests.crash.points import API, OPERATOR, Kind, Point
+from tests.crash.oracle import Evidence, judge
+from tests.crash.points import API, OPERATOR, Point
+from tests.crash.results import Result
 from tests.crash.scenarios import PLENTY, Scenario
 
 NAMESPACE = "default"
@@ -37,19 +38,6 @@ _numbers = itertools.count(1)
 
 class Stuck(Exception):
     """What the scenario waits for does not come."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One job's life."""
-
-    scenario: Scenario
-    point: Point | None
-    fired: bool
-    """The point was reached. Without one, or without reaching it, nobody was killed."""
-    seen: list[Kind]
-    findings: list[Finding]
-    seconds: float
 
 
 class Trial:
