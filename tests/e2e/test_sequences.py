@@ -1,0 +1,142 @@
+"""JobSequences on the whole local platform, with kubectl alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+
+from spotjob.local import parts, probes
+from tests.e2e.platform import Person, Raw
+
+
+class Sequences:
+    """A person who works with JobSequences, and looks into the simulated account."""
+
+    def __init__(self, person: Person) -> None:
+        self.person = person
+        environment = parts.aws_environment(person.layout)
+        self.ecs: Any = boto3.client(
+            "ecs",
+            region_name=environment["AWS_REGION"],
+            endpoint_url=environment["AWS_ENDPOINT_URL"],
+            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        )
+
+    def status(self, name: str = "sequence") -> Raw:
+        held: Raw = json.loads(self.person.kubectl("get", "js", name, "-o", "json").stdout)
+        return held.get("status") or {}
+
+    def row(self, name: str = "sequence") -> list[str]:
+        return list(self.person.kubectl("get", "js", name, "--no-headers").stdout.split())
+
+    def step(self, place: int, name: str = "sequence") -> Raw:
+        steps = self.status(name).get("run", {}).get("steps", [])
+        return dict(steps[place]) if place < len(steps) else {}
+
+    def until_step(self, place: int, state: str, name: str = "sequence") -> Raw:
+        probes.wait_until(
+            lambda: self.step(place, name).get("state") == state, 60, f"step {place} to be {state}: {self.status(name)}"
+        )
+        return self.step(place, name)
+
+    def names(self) -> list[str]:
+        return list(self.person.kubectl("get", "js", "-o", "name").stdout.split())
+
+    def tasks(self, status: str = "RUNNING") -> list[str]:
+        return list(self.ecs.list_tasks(cluster="yourcluster", desiredStatus=status)["taskArns"])
+
+
+@pytest.fixture
+def sequences(person: Person) -> Iterator[Sequences]:
+    made = Sequences(person)
+    yield made
+    person.kubectl("delete", "js", "--all", "--wait=false")
+    probes.wait_until(lambda: not made.names(), 60, "the last JobSequence is gone")
+    made.ecs.close()
+
+
+def waiting(name: str, **parameters: Any) -> Raw:
+    """A sequence whose first step runs until it is told to stop."""
+    step = parameters or {"cluster": "yourcluster", "task_definition": "test-task-def:1", **SLEEPS}
+    kind = "spot_job" if parameters else "ecs_task"
+    steps = [{"name": "first", "type": kind, "parameters": step}, {**SECOND}]
+    return {
+        "apiVersion": "spotjob.dev/v1alpha1",
+        "kind": "JobSequence",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"steps": steps},
+    }
+
+
+SLEEPS: Raw = {
+    "overrides": {"container_overrides": [{"name": "main", "command": ["/bin/sh", "-c", "exec sleep 3600"]}]}
+}
+SECOND: Raw = {
+    "name": "second",
+    "type": "ecs_task",
+    "parameters": {"cluster": "yourcluster", "task_definition": "test-task-def:1"},
+}
+
+
+def test_the_example_completes_and_kubectl_shows_how_far_it_is(person: Person, sequences: Sequences):
+    person.apply_example("10-sequence.yaml")
+    sequences.until_step(1, "Running")
+    assert sequences.row()[1:4] == ["1/2", "train", "Running"]
+    person.kubectl("wait", "--for=condition=Complete", "js/sequence", "--timeout=90s", seconds=100)
+    assert sequences.row()[1:3] == ["2/2", "Succeeded"]
+    extract, train = sequences.step(0), sequences.step(1)
+    assert [extract["containers"][0]["exitCode"], train["containers"][0]["exitCode"]] == [0, 0]
+    job = json.loads(person.kubectl("get", "sj", train["job"], "-o", "json").stdout)
+    assert job["metadata"]["ownerReferences"][0]["name"] == "sequence"
+    assert job["status"]["attempts"][0]["logTail"] == "Trained on what was extracted.\n"
+    told = person.kubectl("events", "--for=jobsequence/sequence", "-o", "json").stdout
+    assert [event["reason"] for event in json.loads(told)["items"]].count("StepSucceeded") == 2
+
+
+def test_a_sequence_deleted_in_its_ecs_step_leaves_no_task(person: Person, sequences: Sequences):
+    person.apply(waiting("waits"))
+    sequences.until_step(0, "Running", "waits")
+    assert len(sequences.tasks()) == 1
+    person.kubectl("delete", "js", "waits", "--timeout=60s", seconds=70)
+    assert sequences.tasks() == []
+
+
+def test_a_sequence_deleted_in_its_spot_step_leaves_no_job_and_no_instance(person: Person, sequences: Sequences):
+    shell = {"image": person.image, "command": ["sh", "-c"], "args": ["exec sleep 3600"]}
+    person.apply(waiting("waits", **shell))
+    sequences.until_step(0, "Running", "waits")
+    person.until(
+        lambda: "ContainerRunning" in [j["status"].get("reason") for j in person.jobs().values()], 60, "it runs"
+    )
+    person.kubectl("delete", "js", "waits", "--timeout=60s", seconds=70)
+    person.until(lambda: not person.jobs(), 10, "the job is gone")
+    person.leave_no_instance(30)
+
+
+def test_a_bad_parameter_fails_before_the_first_step_and_is_named(person: Person, sequences: Sequences):
+    bad = waiting("bad")
+    bad["spec"]["steps"][1] = {**SECOND, "parameters": {**SECOND["parameters"], "task_definitionn": "x"}}
+    before = sequences.tasks("STOPPED")
+    person.apply(bad)
+    person.kubectl("wait", "--for=condition=Failed", "js/bad", "--timeout=30s")
+    status = sequences.status("bad")
+    assert (status["phase"], status["conditions"][0]["reason"]) == ("Failed", "Invalid")
+    assert "steps[1].parameters.task_definitionn" in status["message"]
+    assert (sequences.tasks(), sequences.tasks("STOPPED")) == ([], before)
+
+
+def test_a_scheduled_sequence_creates_its_runs(person: Person, sequences: Sequences):
+    """Within two minutes, since cron knows nothing shorter than a minute."""
+    each_minute = waiting("each-minute")
+    each_minute["spec"] |= {"schedule": "* * * * *", "timeZone": "Europe/Berlin", "steps": [SECOND]}
+    person.apply(each_minute)
+    probes.wait_until(lambda: "lastSuccessfulTime" in sequences.status("each-minute"), 120, "a run succeeded")
+    assert sequences.status("each-minute")["phase"] == "Scheduled"
+    (run,) = [name for name in sequences.names() if name.startswith("jobsequence.spotjob.dev/each-minute-")]
+    person.kubectl("delete", "js", "each-minute", "--timeout=30s")
+    probes.wait_until(lambda: run not in sequences.names(), 60, "its runs went with it")
