@@ -98,6 +98,7 @@ class Account:
     def __init__(self, server: AwsServer, folder: Path) -> None:
         self._server, self.folder = server, folder
         self.state = folder / "runs"
+        self._started: list[subprocess.Popen[str]] = []
         self._effects_before = self._tasks()["effects"]
         self._arns_before = {task["arn"] for task in self._tasks()["tasks"]}
         with server.centre.open() as ec2:
@@ -125,14 +126,23 @@ class Account:
         return {name: value for name, value in known.items() if value is not None}
 
     def start(self, *arguments: str, **environment: str | None) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "spotjob.sequencer.cli", *arguments],
-            env=self.environment(**environment),
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+        self._started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "spotjob.sequencer.cli", *arguments],
+                env=self.environment(**environment),
+                cwd=self.folder,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
         )
+        return self._started[-1]
+
+    def close(self) -> None:
+        """End what a test that failed has left."""
+        for process in self._started:
+            process.kill()
+            process.communicate()
 
     def run(self, *arguments: str, **environment: str | None) -> Ended:
         return ended(self.start(*arguments, **environment))

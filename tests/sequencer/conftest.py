@@ -27,6 +27,7 @@ def aws_server() -> Iterator[AwsServer]:
 def account(aws_server: AwsServer, tmp_path: Path) -> Iterator[Account]:
     account = Account(aws_server, tmp_path)
     yield account
+    account.close()
     account.lever("DELETE", "ecs-orders")
     account.lever("POST", "ecs-timing", missingSeconds=0)
     with aws_server.centre.open() as ec2:
