@@ -14,16 +14,32 @@ from spotjob.core.states import CapacityType
 
 ROOT = Path(__file__).parents[2]
 POLICY = json.loads((ROOT / "docs" / "iam-operator.json").read_text())
-OPERATIONS = re.compile(r'"((?:create|describe|delete|terminate|get|put|receive|update|batch)_[a-z_]+|query)"')
+OPERATIONS = re.compile(
+    r'"((?:create|describe|delete|terminate|get|put|receive|update|batch|run|list|stop)_[a-z_]+|query)"'
+)
 CHECKED_BY_CREATE_FLEET = {"ec2:RunInstances", "ec2:CreateTags", "iam:PassRole"}
-SERVICES = {"ec2.py": "ec2", "catalogue.py": "ec2", "dynamodb.py": "dynamodb", "interruptions.py": "sqs"}
-ELSEWHERE = {"ec2:GetParameter": "ssm:GetParameter", "sqs:DeleteMessageBatch": "sqs:DeleteMessage"}
+SERVICES = {
+    "ec2.py": "ec2",
+    "catalogue.py": "ec2",
+    "dynamodb.py": "dynamodb",
+    "interruptions.py": "sqs",
+    "ecs.py": "ecs",
+}
+ELSEWHERE = {
+    "ec2:GetParameter": "ssm:GetParameter",
+    "sqs:DeleteMessageBatch": "sqs:DeleteMessage",
+    "ecs:GetLogEvents": "logs:GetLogEvents",
+}
 """Calls that IAM knows by another name than the source file's service and the operation."""
 
 
+def actions_of(statement: Any) -> list[str]:
+    actions = statement["Action"]
+    return [actions] if isinstance(actions, str) else list(actions)
+
+
 def granted() -> set[str]:
-    actions = [each["Action"] for each in POLICY["Statement"]]
-    return {action for each in actions for action in ([each] if isinstance(each, str) else each)}
+    return {action for each in POLICY["Statement"] for action in actions_of(each)}
 
 
 def called() -> set[str]:
@@ -45,8 +61,16 @@ def test_the_policy_grants_what_the_code_calls_and_nothing_else() -> None:
 
 
 def test_no_right_to_change_anything_holds_for_every_resource() -> None:
-    assert [each["Sid"] for each in POLICY["Statement"] if each["Resource"] == "*"] == ["Look"]
-    assert all(action.startswith("ec2:Describe") for action in statement("Look")["Action"])
+    everywhere = [each for each in POLICY["Statement"] if each["Resource"] == "*"]
+    assert [each["Sid"] for each in everywhere] == ["Look", "FindThem", "KnowTheirContainers"]
+    actions = [action for each in everywhere for action in actions_of(each)]
+    assert [action for action in actions if not action.startswith(("ec2:Describe", "ecs:Describe", "ecs:List"))] == []
+
+
+def test_a_role_is_passed_only_to_instances_or_to_tasks() -> None:
+    passing = [each for each in POLICY["Statement"] if "iam:PassRole" in actions_of(each)]
+    services = [each["Condition"]["StringEquals"]["iam:PassedToService"] for each in passing]
+    assert services == ["ec2.amazonaws.com", "ecs-tasks.amazonaws.com"]
 
 
 def test_everything_that_the_policy_wants_tagged_is_tagged_by_the_template_or_the_fleet() -> None:
