@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from spotjob.core.sequence import lastlines
-from spotjob.core.sequence.ports import JobSeen, Looked, News, Refused, Unknown
+from spotjob.core.sequence.ports import JobSeen, Looked, News, Refusal, Refused, Unknown
 from spotjob.core.sequence.runs import Run, RunState, StepRun, StepState
 from spotjob.core.sequence.steps import Sequence, Step
 
@@ -72,6 +72,8 @@ def _look(step: Step, old: StepRun, new: StepRun, news: News, failed_looks: int)
             yield from _failed_look(message, failed_looks)
         case Refused(_, code, message) if looking:
             yield from _failed_look(f"{code}: {message}", failed_looks)
+        case Refused(Refusal.THROTTLED, code, message):
+            yield _warning(f"{step.name}: {code}: {message}; the same request is sent again")
         case Unknown(message):
             yield _warning(f"{step.name}: no answer, the same request is sent again: {message}")
         case _:
