@@ -324,7 +324,7 @@ class Line:
 
     def region(self, name: str | None = None) -> Any:
         async def log_tail(task: Task, container: str, lines: int) -> tuple[str, ...]:
-            return self._world.said
+            return self._world.said if container == "main" else ("a sidecar's line",)
 
         return SimpleNamespace(log_tail=log_tail)
 
@@ -332,9 +332,10 @@ class Line:
         match action:
             case RunTask(_, request):
                 return await self._run_task(request)
-            case DescribeTasks(_, _, arns):
+            case DescribeTasks(_, _, arns, essential):
                 self._world.looks.append(self._world.clock.monotonic())
-                return Looked(tuple(self._shown(arn) for arn in arns))
+                shown = tuple(self._shown(arn) for arn in arns)
+                return Looked(shown, essential={"d:1": frozenset({"main"})} if essential else {})
             case StopTasks(_, _, arns):
                 await self._effect("StopTask")
                 for arn in arns:
@@ -360,9 +361,9 @@ class Line:
         task = self._world.tasks[arn]
         if self._world.clock.monotonic() < task["ends_at"]:
             return Task(arn, "RUNNING", "RUNNING", containers=(Container("main"),))
-        ended = (Container("main", task["code"]),)
+        ended = (Container("a-sidecar", 0), Container("main", task["code"]))
         reason = "Essential container in task exited"
-        return Task(arn, "STOPPED", "STOPPED", "EssentialContainerExited", reason, containers=ended)
+        return Task(arn, "STOPPED", "STOPPED", "EssentialContainerExited", reason, "d:1", ended)
 
 
 def _check(parameters: Mapping[str, Any]) -> Sequence[Problem]:

@@ -120,9 +120,10 @@ class Runner:
 
     async def _go_on(self, held: JobSequence, run: Run) -> datetime | None:
         sequence = held.spec.sequence()
+        used = results_used(sequence)
         news = self._news_of_its_job(held, run)
         while True:
-            run = await self._heard(sequence, run, news)
+            run = await self._heard(sequence, run, news, used)
             # A suspension or a deletion is heard between two actions.
             held = self._newest(held)
             turn = advance(
@@ -142,7 +143,8 @@ class Runner:
                 return await self._end(held)
             if turn.do is None:
                 return turn.wake_at or _time_over_at(sequence, run)
-            news = await self._perform(held, turn.do)
+            action = lastlines.asking(turn.do, sequence.steps[run.current or 0].name in used)
+            news = await self._perform(held, action)
 
     def _newest(self, held: JobSequence) -> JobSequence:
         known = self._known.get(held.key)
@@ -200,14 +202,14 @@ class Runner:
 
     # ---- news -------------------------------------------------------------------------------------------------------
 
-    async def _heard(self, sequence: Sequence, run: Run, news: News) -> Run:
+    async def _heard(self, sequence: Sequence, run: Run, news: News, used: frozenset[str]) -> Run:
         place = run.current
         if place is None or news is None:
             return run
         step, before = sequence.steps[place], run.steps[place]
         after = hear(step, before, news, self._clock.now(), self._roll())
         if isinstance(news, Looked) and lastlines.tried(before, after):
-            after = await self._with_last_lines(step, after, news, step.name in results_used(sequence))
+            after = await self._with_last_lines(step, after, news, step.name in used)
         return run.with_step(place, after)
 
     async def _with_last_lines(self, step: Step, after: StepRun, looked: Looked, used: bool) -> StepRun:
