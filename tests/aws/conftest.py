@@ -11,12 +11,14 @@ import pytest
 from spotjob.aws.calls import Calls, Threads
 from spotjob.aws.clients import Session
 from spotjob.aws.ec2 import BotoEc2
+from spotjob.aws.ecs import BotoEcs, EcsRegions
 from spotjob.core import plan
 from spotjob.core.ports import Ec2, LaunchTemplate, Subnet
 from spotjob.local.aws_server import AwsServer
 from spotjob.local.ec2 import CapacityRule, Simulator, Timing
 from spotjob.local.machines import NoMachines
 from tests.aws.clock import ManualClock
+from tests.aws.ecs_wire import EcsServer, FakeEcs
 from tests.aws.launches import Launches
 
 REGION = "us-east-1"
@@ -108,3 +110,56 @@ async def ec2(region: Callable[[ManualClock], BotoEc2], clock: ManualClock, laun
     made = region(clock)
     await made.ensure_launch_template(launches.template)
     return made
+
+
+# ---- ECS, on a server of its own ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ecs_server() -> Iterator[EcsServer]:
+    server = EcsServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def world(ecs_server: EcsServer) -> FakeEcs:
+    ecs_server.ecs = FakeEcs()
+    return ecs_server.ecs
+
+
+@pytest.fixture(scope="module")
+def keys(ecs_server: EcsServer) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in {
+            "AWS_ENDPOINT_URL": ecs_server.url,
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": "/dev/null",
+            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        }.items():
+            environment.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def shared(keys: None) -> Iterator[EcsRegions]:
+    """Clients take half a second to make."""
+    regions = EcsRegions(Session())
+    yield regions
+    regions.close()
+
+
+@pytest.fixture
+def regions(shared: EcsRegions, world: FakeEcs) -> EcsRegions:
+    """Nothing is remembered of other tests but the clients."""
+    shared._regions.clear()
+    return shared
+
+
+@pytest.fixture
+def ecs(regions: EcsRegions) -> BotoEcs:
+    return regions.region("us-east-1")

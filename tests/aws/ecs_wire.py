@@ -9,6 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 from typing import Any
 
+from spotjob.core.sequence.ports import Refusal as Sorted
+from spotjob.core.sequence.ports import Refused
+
 Raw = dict[str, Any]
 ACCOUNT = "arn:aws:ecs:us-east-1:123456789012"
 
@@ -137,3 +140,13 @@ class EcsServer:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+def a_request(**more: Any) -> dict[str, Any]:
+    ours = {"client_token": "token-1", "started_by": "sequencer/r/1/1", "count": 1}
+    return {"cluster": "night", "task_definition": "extract", **ours, **more}
+
+
+def kind(news: Any) -> tuple[str, Sorted, str]:
+    assert isinstance(news, Refused), news
+    return "refused", news.kind, news.code

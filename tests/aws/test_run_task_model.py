@@ -228,6 +228,13 @@ def test_booleans_may_be_text_and_nothing_stands_for_absent():
     assert translate(given) == {"enableExecuteCommand": True, "tags": [{"key": "k"}]}
 
 
+def test_what_an_earlier_step_said_becomes_text_where_text_is_wanted():
+    given = {"overrides": {"container_overrides": [{"name": "app", "environment": [{"name": "ROWS", "value": 12}]}]}}
+    sent = translate(given)["overrides"]["containerOverrides"][0]["environment"]
+    assert sent == [{"name": "ROWS", "value": "12"}]
+    assert translate({"group": True}) == {"group": "true"}
+
+
 def test_what_does_not_fit_the_model_is_left_for_botocore_to_refuse():
     odd = {"taskDefinition": "x", "overrides": "none", "tags": {"a": 1}, "count": "many"}
     assert translate(odd) == odd

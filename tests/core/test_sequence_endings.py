@@ -7,12 +7,9 @@ from typing import Any
 
 import pytest
 
-from spotjob.core.reasons import Phase, Reason
-from spotjob.core.resources import SpotJob
-from spotjob.core.sequence.endings import End, Ending, of_job, of_tasks
+from spotjob.core.sequence.endings import End, Ending, of_tasks
 from spotjob.core.sequence.ports import Container, Task
 from spotjob.core.sequence.steps import Step
-from tests.builders import a_job
 
 GOOD, FAILED, INTERRUPTED, CAPACITY, FINAL = End.GOOD, End.FAILED, End.INTERRUPTED, End.CAPACITY, End.FINAL
 DEFINITION = "arn:aws:ecs:us-east-1:123456789012:task-definition/extract:7"
@@ -289,31 +286,3 @@ def test_the_longest_texts_of_ecs_still_make_a_record():
     assert len(verdict.message) <= 1024
     assert verdict.message.endswith("w")
     assert len(verdict.containers[0].reason) == 1024
-
-
-# ---- SpotJobs -------------------------------------------------------------------------------------------------------
-
-
-def finished(phase: Phase, reason: Reason, exit_code: int | None, message: str = "said") -> SpotJob:
-    job = a_job()
-    status = job.status.model_copy(
-        update={"phase": phase, "reason": reason, "exit_code": exit_code, "message": message}
-    )
-    return job.model_copy(update={"status": status})
-
-
-@pytest.mark.parametrize("phase", [Phase.FINISHED_OK, Phase.TERMINATED_OK])
-def test_a_spotjob_that_succeeded_is_good_whatever_its_exit_code(phase):
-    for exit_code in (0, 3, None):
-        verdict = of_job(finished(phase, Reason.CONTAINER_SUCCEEDED, exit_code))
-        assert (verdict.end, verdict.reason, verdict.message) == (GOOD, "", "")
-        assert [(c.name, c.exit_code) for c in verdict.containers] == [("spotjob", exit_code)]
-
-
-@pytest.mark.parametrize("reason", [reason for reason in Reason if reason.phase is Phase.FINISHED_NOK])
-def test_a_spotjob_that_failed_has_failed_and_is_not_repeated_when_deleted_or_lost(reason):
-    end = FINAL if reason in (Reason.CANCELLED, Reason.RESULT_LOST) else FAILED
-    for phase in (Phase.FINISHED_NOK, Phase.TERMINATED_NOK):
-        verdict = of_job(finished(phase, reason, 137))
-        assert (verdict.end, verdict.reason, verdict.message) == (end, reason.value, "SpotJob night: said")
-        assert [(c.name, c.exit_code, c.reason) for c in verdict.containers] == [("spotjob", 137, reason.value)]

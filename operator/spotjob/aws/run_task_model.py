@@ -10,6 +10,7 @@ Sources: the ECS API reference, RunTask; the shapes of botocore's model; aws-sdk
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -76,6 +77,8 @@ def _translated(shape: Any, value: Any) -> Any:
             return _whole_number(value)
         case "boolean" if isinstance(value, str):
             return BOOLEANS.get(value, value)
+        case "string" if isinstance(value, bool | int | float):  # what an earlier step said; a file has it in quotes
+            return json.dumps(value)
         case _:
             return value
 
