@@ -70,7 +70,9 @@ class World:
     """Tasks by definition."""
     stopped: list[str] = field(default_factory=list)
     requests: list[Mapping[str, Any]] = field(default_factory=list)
-    tokens: dict[str, str] = field(default_factory=dict)
+    tokens: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    looks: list[float] = field(default_factory=list)
+    """When tasks were looked at."""
     ends: dict[str, tuple[float, str]] = field(default_factory=dict)
     record: tuple[Run, int] | None = None
     unreachable_until: float = 0.0
@@ -136,8 +138,9 @@ class World:
     def _effect(self, action: Action) -> News:
         match action:
             case RunTask(_, request):
-                return Launched((self._launch(request),))
+                return Launched(self._launch(request))
             case DescribeTasks(_, _, arns):
+                self.looks.append(self.clock.monotonic())
                 return Looked(tuple(self._task(arn) for arn in arns))
             case StopTasks(_, _, arns, _):
                 self.stopped += arns
@@ -147,15 +150,17 @@ class World:
             case _:
                 raise AssertionError(action)
 
-    def _launch(self, request: Mapping[str, Any]) -> str:
+    def _launch(self, request: Mapping[str, Any]) -> tuple[str, ...]:
         assert self.record is not None
         assert any(step.state == "Requesting" for step in self.record[0].steps), "it is not in the record"
         self.requests.append(request)
         token, definition = request["client_token"], request["task_definition"]
         if token not in self.tokens:
-            self.launched[definition] += 1
-            self.tokens[token] = f"arn:aws:ecs:us-east-1:1:task/c/{len(self.tokens)}"
-            self.ends[self.tokens[token]] = (self.clock.monotonic() + self.task_seconds, definition)
+            first = len(self.ends)
+            arns = tuple(f"arn:aws:ecs:us-east-1:1:task/c/{first + n}" for n in range(request["count"]))
+            self.launched[definition] += len(arns)
+            self.tokens[token] = arns
+            self.ends.update({arn: (self.clock.monotonic() + self.task_seconds, definition) for arn in arns})
         return self.tokens[token]
 
     def _task(self, arn: str) -> Task:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import pytest
 
@@ -79,7 +80,7 @@ async def test_after_ten_minutes_without_a_record_the_loop_gives_up() -> None:
     world = World()
     driving = asyncio.create_task(world.drive(FIVE))
     await asyncio.sleep(8)
-    world.unreachable_until = 1e9
+    world.unreachable_until = 5000
     with pytest.raises(RecordUnreachable):
         await driving
     assert 600 <= asyncio.get_running_loop().time() <= 700
@@ -94,7 +95,7 @@ async def test_s3_the_word_to_stop_stops_the_running_task_and_no_further_step_be
     run = await driving
     assert run.state is RunState.STOPPED
     assert [step.state for step in run.steps] == [StepState.STOPPED, *[StepState.SKIPPED] * 4]
-    assert world.stopped == list(world.tokens.values())
+    assert world.stopped == list(world.ends)
 
 
 async def test_the_word_to_stop_is_heard_within_a_second_also_during_a_long_wait() -> None:
@@ -134,3 +135,22 @@ async def test_s6_a_failed_step_says_what_its_container_logged_last() -> None:
     run = await world.drive(FIVE)
     assert run.state is RunState.FAILED
     assert run.steps[0].message.endswith("last lines of main:\nopening\nno such table")
+
+
+async def test_200_steps_finish_with_one_look_per_interval() -> None:
+    world = World(task_seconds=61)
+    run = await world.drive(a_sequence(*(f"step-{place}" for place in range(200))))
+    assert run.state is RunState.SUCCEEDED
+    assert set(world.launched.values()) == {1}
+    minutes = Counter(int(moment // 60) for moment in world.looks)
+    assert all(10 <= looks <= 14 for looks in [*minutes.values()][:-1])
+
+
+async def test_ten_steps_with_ten_tasks_each_are_looked_at_with_one_call() -> None:
+    steps = (a_step(f"step-{place}", parameters={"count": 10}) for place in range(10))
+    world = World(task_seconds=61)
+    run = await world.drive(a_sequence(*steps))
+    assert run.state is RunState.SUCCEEDED
+    assert set(world.launched.values()) == {10}
+    minutes = Counter(int(moment // 60) for moment in world.looks)
+    assert all(10 <= looks <= 14 for looks in [*minutes.values()][:-1])
