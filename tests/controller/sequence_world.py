@@ -76,6 +76,8 @@ class World:
     kill_at: int | None = None
     point: int = 0
     revision: int = 100
+    watched: bool = True
+    """False: the watch says nothing any more."""
     lost: Counter[str] = field(default_factory=Counter)
     """So many more calls of a name have their effect and no answer."""
 
@@ -147,6 +149,14 @@ class World:
     def there(self, kind: str = "JobSequence", name: str = "nightly") -> bool:
         return (kind, f"batch/{name}") in self.objects
 
+    def loses_the_lease_at(self, write: int) -> None:
+        """Once so many status writes have been made."""
+
+        def leading() -> bool:
+            return self.writes["status"] < write
+
+        self.life.leading = leading  # type: ignore[method-assign]
+
     def sequence(self, name: str = "nightly") -> JobSequence:
         return JobSequence.model_validate(self.objects["JobSequence", f"batch/{name}"])
 
@@ -198,6 +208,8 @@ class World:
 
     def _tell(self, kind: str, raw: Raw, there: bool) -> None:
         """The watch, a little late."""
+        if not self.watched:
+            return
         whole = json.loads(json.dumps(raw))
         asyncio.get_running_loop().call_later(0.01, self._watched, kind, whole, there)
 

@@ -206,6 +206,40 @@ async def test_one_that_does_not_lead_does_nothing_and_goes_on_when_it_does():
     assert world.launched() == ["extract", "report"]
 
 
+@pytest.mark.parametrize("call", ["status", "create job"])
+async def test_with_a_silent_watch_a_write_without_an_answer_is_looked_up_at_the_api_server(call: str):
+    async with World() as world:
+        world.lost[call] = 3
+        world.apply(*THREE)
+        await asyncio.sleep(0.011)
+        world.watched = False
+        held = await world.over(seconds=300)
+    assert held.status.phase is SequencePhase.SUCCEEDED
+    assert world.launched() == ["extract", "report"]
+
+
+async def test_what_somebody_else_wrote_to_the_record_holds_against_what_is_remembered():
+    """Two may believe for a moment that they lead."""
+    async with World() as world:
+        world.apply(ecs("extract"), ecs("load"))
+        await asyncio.sleep(6)
+        raw = world.objects["JobSequence", "batch/nightly"]
+        raw["status"]["run"]["steps"][0]["state"] = "Succeeded"
+        world.changed("JobSequence", raw)
+        await asyncio.sleep(1)
+        assert world.launched() == ["extract", "load"]
+        await world.over()
+
+
+async def test_who_loses_the_lease_between_the_write_and_the_call_does_not_call():
+    async with World() as world:
+        world.loses_the_lease_at(1)
+        world.apply(ecs("extract"))
+        await asyncio.sleep(60)
+        assert world.sequence().status.run is not None
+        assert world.launched() == []
+
+
 async def test_who_has_lost_the_lease_asks_aws_for_nothing_more():
     async with World() as world:
         world.apply(ecs("extract"), ecs("load"))
@@ -325,6 +359,27 @@ async def test_a_schedule_that_means_nothing_is_told_at_once_and_can_be_mended(s
         world.changed("JobSequence", raw)
         await asyncio.sleep(700)
         assert world.sequence().status.phase is SequencePhase.SCHEDULED
+    assert world.launched() == ["extract"]
+
+
+async def test_a_run_whose_creation_got_no_answer_is_not_taken_for_another():
+    async with World() as world:
+        world.lost["create"] = 1
+        world.apply(ecs("extract"), schedule="*/10 * * * *")
+        await asyncio.sleep(599)
+        world.watched = False
+        await asyncio.sleep(10)
+        assert len(world.names()) == 2
+        assert world.sequence().status.last_schedule_time is not None
+        assert "NameTaken" not in {reason for _, reason in world.events}
+
+
+async def test_a_foreign_namesake_of_a_run_is_told_and_left_alone():
+    async with World() as world:
+        world.apply(ecs("mine"), name="nightly-29921890", suspend=True)
+        world.apply(ecs("extract"), schedule="*/10 * * * *")
+        await asyncio.sleep(1300)
+        assert ("nightly", "NameTaken") in world.events
     assert world.launched() == ["extract"]
 
 

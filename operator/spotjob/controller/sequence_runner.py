@@ -74,8 +74,13 @@ class Runner:
         self._runs: dict[str, Run] = {}  # by key: the record, and when what runs is looked at next
 
     def forget(self, key: str) -> None:
-        """What is known beyond the status: another life of the run goes by the status alone."""
+        """The run is over, or gone."""
         self._runs.pop(key, None)
+
+    def _remembered(self, held: JobSequence, record: Run) -> Run:
+        """The run as it was left, unless somebody else has written to the record since."""
+        run = self._runs.get(held.key)
+        return run if run is not None and standing.kept(run.record()) == record else record
 
     async def drive(self, held: JobSequence) -> datetime | None:
         """Do all that can be done now; returns when to look again. Raises NotLeading, and as SequenceApi."""
@@ -85,7 +90,7 @@ class Runner:
         if not held.guarded and not held.deleting:
             held = self._wrote(await self._api.guard(held))
         if held.status.run is not None:
-            return await self._go_on(held, self._runs.get(held.key) or held.status.run)
+            return await self._go_on(held, self._remembered(held, held.status.run))
         if held.spec.suspend:
             await self._write(held, standing.before_the_run(held, self._clock.now()))
             return None

@@ -83,7 +83,6 @@ class Sequences:
         before = self.known.keys()
         gone = self.known.listed(await self._api.list_all(), before)
         for key in gone | self.known.keys():
-            self._runner.forget(key)
             self._queue.add(key)
 
     async def run(self) -> None:
@@ -120,8 +119,7 @@ class Sequences:
             self._look_again(key, REFUSED_SECONDS)
 
     def _look_again(self, key: str, seconds: float) -> None:
-        """From the newest version of the object, and from nothing else."""
-        self._runner.forget(key)
+        """From the newest version of the object."""
         self._doubtful.add(key)
         self._queue.add_after(key, seconds)
 
