@@ -221,3 +221,6 @@ def ecs(name: str, **more: Any) -> Raw:
 
 def spot(name: str, **parameters: Any) -> Raw:
     return {"name": name, "type": "spot_job", "parameters": {"image": "busybox:1", **parameters}}
+
+
+THREE = (ecs("extract"), spot("train"), ecs("report"))
