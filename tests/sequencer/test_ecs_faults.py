@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from typing import Any
 
-import boto3
 import pytest
 
 from spotjob.local.aws_server import AwsServer
-from tests.sequencer.account import LOOKS, Account, a_step, ended, said
+from tests.sequencer.account import LOOKS, Account, a_step, ended, kill, said
+from tests.sequencer.conftest import client
 
 
 def running(account: Account, **fields: Any) -> tuple[subprocess.Popen[str], str]:
@@ -44,8 +45,7 @@ def test_a_task_that_ecs_does_not_show_for_ten_seconds_is_waited_for(account: Ac
 
 def test_a_task_that_a_person_stops_has_failed_and_is_not_tried_again(account: Account, aws_server: AwsServer) -> None:
     process, arn = running(account, retries=3)
-    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test"}
-    ecs = boto3.client("ecs", region_name="us-east-1", endpoint_url=aws_server.url, **keys)
+    ecs = client(aws_server, "ecs")
     ecs.stop_task(cluster="yourcluster", task=arn, reason="not tonight")
     ecs.close()
     end = ended(process)
@@ -62,3 +62,19 @@ def test_a_task_that_aws_takes_away_is_run_again_and_uses_up_no_retry(account: A
     step = account.record()["steps"][0]
     assert (end.code, account.effects, len(account.tasks)) == (0, 2, 2)
     assert (step["interruptions"], step["failures"], step["tries"]) == (1, 0, 2)
+
+
+def test_the_end_of_a_task_that_ecs_has_forgotten_is_read_from_the_queue_of_its_events(
+    account: Account, aws_server: AwsServer
+) -> None:
+    process, arn = running(account)
+    kill(process)
+    account.lever("POST", "ecs-forget", arn=arn)
+    ended_well = {"taskArn": arn, "lastStatus": "STOPPED", "containers": [{"name": "main", "exitCode": 0}]}
+    sqs = client(aws_server, "sqs")
+    queue = sqs.create_queue(QueueName="task-events")["QueueUrl"]
+    event = {"detail-type": "ECS Task State Change", "detail": ended_well}
+    sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(event))
+    sqs.close()
+    end = account.run("nightly.yml", "--resume", account.run_id(), SEQUENCER_TASK_EVENTS_QUEUE="task-events")
+    assert (end.code, account.effects, len(account.tasks)) == (0, 1, 1)

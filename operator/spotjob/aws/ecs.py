@@ -28,7 +28,9 @@ from spotjob.aws.ecs_answers import (
     no_such_task,
     trouble,
 )
+from spotjob.aws.interruptions import Queues
 from spotjob.aws.run_task_model import problems, translate
+from spotjob.aws.task_events import TaskEvents
 from spotjob.core.sequence.ports import (
     DescribeTasks,
     FindTasks,
@@ -51,6 +53,8 @@ MOST_TASKS = 100
 MOST_DEFINITIONS = 1000
 """So many task definitions are remembered, and then forgotten all at once."""
 LOOK_ATTEMPTS = 3
+EVENTS_WAIT_SECONDS = 1
+NO_EVENTS_QUEUE = "create it with deploy/aws/task-events.yaml, or leave SEQUENCER_TASK_EVENTS_QUEUE empty"
 
 EcsAction = RunTask | FindTasks | DescribeTasks | StopTasks
 
@@ -58,9 +62,16 @@ EcsAction = RunTask | FindTasks | DescribeTasks | StopTasks
 class BotoEcs:
     """ECS in one region. No method raises for what AWS or the network does."""
 
-    def __init__(self, region: str, once: Threads, looks: Threads, logs: Callable[[str], Threads]) -> None:
+    def __init__(
+        self,
+        region: str,
+        once: Threads,
+        looks: Threads,
+        logs: Callable[[str], Threads],
+        events: TaskEvents | None = None,
+    ) -> None:
         """`once` sends each request once. `logs` gives the CloudWatch Logs client of a region."""
-        self._region, self._once, self._looks, self._logs = region, once, looks, logs
+        self._region, self._once, self._looks, self._logs, self._events = region, once, looks, logs, events
         self._definitions: dict[str, Definition] = {}
 
     async def run_task(self, request: Mapping[str, Any]) -> Launched | Refused | Unknown:
@@ -107,6 +118,8 @@ class BotoEcs:
                 return answer
             answers.append(answer)
         news = looked(arns, answers)
+        if isinstance(news, Looked) and news.missing and self._events is not None:
+            news = await self._events.completed(news)
         return await self._with_essential(news) if essential and isinstance(news, Looked) else news
 
     async def _with_essential(self, news: Looked) -> Looked | Refused | Unknown:
@@ -166,8 +179,10 @@ class BotoEcs:
 class EcsRegions:
     """ECS in every region: clients are made when they are first needed, and kept."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, events_queue: str = "") -> None:
+        """`events_queue`: name of the SQS queue in which ends of tasks lie, in each region; empty: there is none."""
         self._session = session
+        self._queues = Queues(session, events_queue, EVENTS_WAIT_SECONDS, NO_EVENTS_QUEUE) if events_queue else None
         self._regions: dict[str, BotoEcs] = {}
         self._threads: dict[tuple[str, str, int], Threads] = {}
 
@@ -176,7 +191,8 @@ class EcsRegions:
         region = name or ""
         if region not in self._regions:
             once, looks = self._client("ecs", region, 1), self._client("ecs", region, LOOK_ATTEMPTS)
-            self._regions[region] = BotoEcs(region, once, looks, partial(self._client, "logs"))
+            events = None if self._queues is None else TaskEvents(self._queues.open(region))
+            self._regions[region] = BotoEcs(region, once, looks, partial(self._client, "logs"), events)
         return self._regions[region]
 
     async def perform(self, action: EcsAction) -> News:
@@ -196,6 +212,8 @@ class EcsRegions:
     def close(self) -> None:
         """Wait for the calls that are under way, and close every connection."""
         self._regions.clear()
+        if self._queues is not None:
+            self._queues.close()
         while self._threads:
             self._threads.popitem()[1].close()
 

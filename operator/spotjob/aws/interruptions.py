@@ -26,13 +26,20 @@ HIDDEN_SECONDS = 20
 MOST_MESSAGES = 10
 """SQS' limit for one receive and one delete."""
 MISSING = frozenset({"QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"})
+REMEDY = (
+    "create it with deploy/aws/interruptions.yaml, or do without EC2's events with an empty SPOTJOB_INTERRUPTION_QUEUE"
+)
 
 
 class SqsQueue:
     """One queue. Every method may raise QueueError. A missing queue is looked for again by the next call."""
 
-    def __init__(self, name: str, region: str, threads: Threads, wait_seconds: int = WAIT_SECONDS) -> None:
+    def __init__(
+        self, name: str, region: str, threads: Threads, wait_seconds: int = WAIT_SECONDS, remedy: str = REMEDY
+    ) -> None:
+        """`remedy`: what to do when there is no such queue."""
         self._name, self._region, self._threads, self._wait = name, region, threads, wait_seconds
+        self._remedy = remedy
         self._url = ""
 
     async def receive(self) -> Sequence[Message]:
@@ -65,10 +72,7 @@ class SqsQueue:
         code, text = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
         if code not in MISSING:
             return QueueError(f"{operation}: {code}: {text}")
-        return QueueError(
-            f"there is no SQS queue {self._name} in {self._region}: create it with deploy/aws/interruptions.yaml, or "
-            "do without EC2's events with an empty SPOTJOB_INTERRUPTION_QUEUE"
-        )
+        return QueueError(f"there is no SQS queue {self._name} in {self._region}: {self._remedy}")
 
     def close(self) -> None:
         """Wait for the calls that are under way, which may be as long as a receive waits, and close."""
@@ -78,8 +82,8 @@ class SqsQueue:
 class Queues:
     """The queue of one name in every region: made when it is first asked for, and kept."""
 
-    def __init__(self, session: Session, name: str, wait_seconds: int = WAIT_SECONDS) -> None:
-        self._session, self._name, self._wait = session, name, wait_seconds
+    def __init__(self, session: Session, name: str, wait_seconds: int = WAIT_SECONDS, remedy: str = REMEDY) -> None:
+        self._session, self._name, self._wait, self._remedy = session, name, wait_seconds, remedy
         self._regions: dict[str, SqsQueue] = {}
 
     def open(self, region: str) -> Queue:
@@ -88,7 +92,7 @@ class Queues:
             # The one who receives backs off by itself, so botocore tries once.
             make_client = partial(self._session.client, "sqs", region, 1, self._wait + ANSWER_SECONDS)
             threads = Threads(make_client, THREADS, f"sqs-{region}")
-            self._regions[region] = SqsQueue(self._name, region, threads, self._wait)
+            self._regions[region] = SqsQueue(self._name, region, threads, self._wait, self._remedy)
         return self._regions[region]
 
     def close(self) -> None:

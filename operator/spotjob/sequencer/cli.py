@@ -113,6 +113,7 @@ def sequencer(
       SEQUENCER_LOG_DEBUG              set to anything: more log lines
       SEQUENCER_STATE                  as --state
       SEQUENCER_STATE_CREATE_TABLE     true: create the table of dynamodb:TABLE
+      SEQUENCER_TASK_EVENTS_QUEUE      SQS queue with ends of tasks that ECS has forgotten
     """
     document = dry_run or output is Output.JSON  # on stdout
     terminal = None if document or log_format is not None or not sys.stdout.isatty() else Console()

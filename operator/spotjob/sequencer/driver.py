@@ -113,7 +113,9 @@ async def _run(document: Document, asked: Asked, clock: Clock) -> int:
             else:
                 run, version = new_run(sequence, _run_id(clock), document.digest, clock.now()), 0
             run = _part(document, run, asked, clock)
-            services = await stack.enter_async_context(reach(sequence, asked.namespace, run.id, clock))
+            services = await stack.enter_async_context(
+                reach(sequence, asked.namespace, run.id, asked.environment.events_queue, clock)
+            )
             await services.try_jobs(sequence, run)
             version = await records.save(run.record(), version)
         except RecordChanged as error:

@@ -27,6 +27,8 @@ class Environment:
     """SEQUENCER_LOG_DEBUG, set to anything, even to nothing."""
     state: str
     """SEQUENCER_STATE: see the option --state."""
+    events_queue: str
+    """SEQUENCER_TASK_EVENTS_QUEUE: the SQS queue in which ends of tasks lie that ECS has forgotten. Empty: none."""
     create_table: bool
     """SEQUENCER_STATE_CREATE_TABLE=true: create the DynamoDB table of the records when it is missing."""
 
@@ -39,6 +41,7 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
         poll=_poll(environ.get("SEQUENCER_SLEEP_BETWEEN_CHECKS", "5")),
         debug="SEQUENCER_LOG_DEBUG" in environ,
         state=environ.get("SEQUENCER_STATE") or str(Path(home) / "sequencer"),
+        events_queue=environ.get("SEQUENCER_TASK_EVENTS_QUEUE", ""),
         create_table=environ.get("SEQUENCER_STATE_CREATE_TABLE", "").lower() == "true",
     )
 

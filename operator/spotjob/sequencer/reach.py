@@ -64,13 +64,15 @@ class Reach:
 
 
 @asynccontextmanager
-async def reach(sequence: Sequence, namespace: str, run_id: str, clock: Clock) -> AsyncIterator[Reach]:
+async def reach(
+    sequence: Sequence, namespace: str, run_id: str, events_queue: str, clock: Clock
+) -> AsyncIterator[Reach]:
     """Opened, and closed again once all calls have ended. Raises BadUsage."""
     active = [step for step in sequence.steps if step.active]
     session = Session()
     if not session.region and any(step.type == "ecs_task" and not step.region for step in active):
         raise BadUsage("no AWS region: set AWS_REGION, or `region` of each step")
-    ecs = EcsRegions(session)
+    ecs = EcsRegions(session, events_queue)
     try:
         if not any(step.type == "spot_job" for step in active):
             yield Reach(ecs, None, "", run_id)
