@@ -33,7 +33,7 @@ simulate: setup ## play random histories of faults: make simulate SEEDS=2000 (FI
 	@PYTHONPATH=operator $(BIN)/python -m tests.simulation.simulate --seeds $(or $(SEEDS),200) --first $(or $(FIRST),1) \
 	  --processes $(or $(PROCESSES),2) $(if $(PLANTED),--planted $(PLANTED))
 
-crashtest: setup ## kill operator and API at every write in a job's life; ARGS="--scenario a --points bind" narrows
+crashtest: setup ## kill operator, API and sequencer at every write in the life of a job or a run; ARGS="--scenario a --points bind" narrows
 	@PYTHONPATH=operator $(BIN)/python -m tests.crash.crashtest $(ARGS)
 
 lint: setup ## check style, formatting and the import rules

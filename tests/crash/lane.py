@@ -31,6 +31,8 @@ PROCESSES = (OPERATOR, API)
 WINDOW_SECONDS = 120
 """W, as short as the product allows: at the end we wait this long for instances that nobody bound."""
 BOOT_SECONDS = 0.2
+SEQUENCE_POLL_SECONDS = 0.5
+"""Between two looks at the ECS tasks of a JobSequence."""
 PERSON = "crash-tester"
 
 
@@ -80,6 +82,7 @@ class Lane:
                 "KUBECONFIG": str(path),
                 "AWS_ENDPOINT_URL": aws.url,
                 "SPOTJOB_LAUNCH_WINDOW_SECONDS": str(WINDOW_SECONDS),
+                "SPOTJOB_SEQUENCE_POLL_SECONDS": str(SEQUENCE_POLL_SECONDS),
             }
             stack.callback(self.platform.processes.stop, [process], grace_seconds=0)
             self.start(process)

@@ -12,7 +12,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
+from spotjob.core.sequence.resources import SEQUENCE_FINALIZER
+from spotjob.core.sequence.runs import StepState
 from tests.crash.points import ASKING
+from tests.crash.run_naming import turn
 
 QUESTIONS = ("tokenreviews", "subjectaccessreviews", "selfsubjectaccessreviews")
 """Created in order to be answered; nothing of them is kept."""
@@ -35,6 +38,8 @@ class Names:
         resource, rest = found["resource"], found["rest"]
         if resource == "events":
             return f"event {_json(body).get('reason')}"
+        if resource == "jobsequences":
+            return _sequence(method, rest, _json(body))
         if resource != "spotjobs":
             return f"{method} {resource}"
         if method == "PATCH":
@@ -76,6 +81,19 @@ def _step(step: Mapping[str, Any]) -> str:
     if where == "finalizers":
         return f"finalizer {'on' if step.get('value') else 'off'}"
     return f"{step.get('op')} {where.replace('~1', '/')}"
+
+
+def _sequence(method: str, rest: str, body: Any) -> str:
+    """A request about a JobSequence: its status is the record of a run."""
+    if method != "PATCH":
+        return f"{method} sequence"
+    if not rest.endswith("/status"):
+        return f"sequence finalizer {'on' if SEQUENCE_FINALIZER in body['metadata']['finalizers'] else 'off'}"
+    status = body["status"]
+    for step in (status.get("run") or {}).get("steps") or []:
+        if not StepState(step["state"]).over:
+            return f"sequence status {turn(step['name'], step.get('tries', 0), step['state'])}"
+    return f"sequence status {status.get('phase') or '+' + ','.join(sorted(status))}"
 
 
 def aws(headers: Mapping[str, str], body: bytes) -> str | None:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from spotjob.local.laptop import Platform
 from spotjob.local.progress import Progress
+from tests.crash import account
 from tests.crash.lane import WINDOW_SECONDS, Lane
 from tests.crash.points import Point
 from tests.crash.results import Result, Story
@@ -22,6 +23,8 @@ from tests.crash.run_lane import RunLane
 from tests.crash.run_trial import RunTrial
 from tests.crash.runs import RUNS
 from tests.crash.scenarios import SCENARIOS, WARM_UP, Scenario
+from tests.crash.sequence_trial import SequenceTrial
+from tests.crash.sequences import SEQUENCES, SequenceScenario
 from tests.crash.trial import Trial
 
 REST_SECONDS = WINDOW_SECONDS + 90
@@ -57,11 +60,15 @@ async def _on_a_platform(stack: AsyncExitStack, folder: Path) -> Place:
     stack.push_async_callback(asyncio.to_thread, platform.down)
     lane = await stack.enter_async_context(Lane(platform))
 
-    def live(scenario: Scenario, point: Point | None) -> Awaitable[Result]:
-        return Trial(lane, scenario).live(point)
+    await asyncio.to_thread(account.register, lane.layout.aws_url)
+    await Trial(lane, WARM_UP).live(None)
+    return Place(partial(_live, lane), partial(_rest, lane))
 
-    await live(WARM_UP, None)
-    return Place(live, partial(_rest, lane))
+
+async def _live(lane: Lane, scenario: Scenario | SequenceScenario, point: Point | None) -> Result:
+    if isinstance(scenario, SequenceScenario):
+        return await SequenceTrial(lane, scenario).live(point)
+    return await Trial(lane, scenario).live(point)
 
 
 async def _rest(lane: Lane) -> list[str]:
@@ -81,4 +88,7 @@ async def _on_an_account(stack: AsyncExitStack, folder: Path) -> Place:
     return Place(lambda scenario, point: RunTrial(lane, scenario).live(point), rest)
 
 
-KINDS = (Kind("platform", SCENARIOS, 1, 2, _on_a_platform), Kind("account", RUNS, 3, 100, _on_an_account))
+KINDS = (
+    Kind("platform", (*SCENARIOS, *SEQUENCES), 1, 2, _on_a_platform),
+    Kind("account", RUNS, 3, 100, _on_an_account),
+)

@@ -16,20 +16,17 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import boto3
-from botocore.config import Config
-
 import spotjob
 from spotjob.local import probes
+from spotjob.local.layout import REGION
 from spotjob.local.processes import Processes
+from tests.crash import account
 from tests.crash.gate import Gate
 from tests.crash.proxy import Proxy
 from tests.crash.record_gate import RecordGate
 from tests.crash.run_naming import RunNames
-from tests.crash.runs import FAMILIES
 
 SEQUENCER, AWS = "sequencer", "aws"
-REGION = "us-east-1"
 POLL_SECONDS = 0.35
 """Longer than a task lives: the second look sees its end."""
 STEP_SECONDS = 0.02
@@ -57,11 +54,11 @@ class RunLane:
     async def __aenter__(self) -> RunLane:
         async with AsyncExitStack() as stack:
             (port,) = probes.free_ports(1)
-            self._url = f"http://127.0.0.1:{port}"
+            self.url = f"http://127.0.0.1:{port}"
             await self._start_aws(stack, port)
             names = self._names
             self._proxy = await stack.enter_async_context(
-                Proxy(SEQUENCER, self._url, self.gate, names.call, lambda _: None, None)
+                Proxy(SEQUENCER, self.url, self.gate, names.call, lambda _: None, None)
             )
             self._records = await stack.enter_async_context(RecordGate(SEQUENCER, self.gate, names.write))
             self._stack = stack.pop_all()
@@ -75,25 +72,10 @@ class RunLane:
         command = [sys.executable, "-m", "spotjob.local.aws_server", *arguments]
         self._processes.start(AWS, command, self._environment({}))
         stack.callback(self._processes.stop, [AWS])
-        ready = f"{self._url}/_spotjob/ready"
+        ready = f"{self.url}/_spotjob/ready"
         await asyncio.to_thread(probes.wait_until, lambda: probes.answers(ready), READY_SECONDS, "the AWS server")
         await self.lever("POST", "ecs-timing", **{f"{name}Seconds": STEP_SECONDS for name in TIMING})
-        await asyncio.to_thread(self._register)
-
-    def _register(self) -> None:
-        """A task definition for each step."""
-        with self.client("ecs") as ecs:
-            for family in FAMILIES:
-                ecs.register_task_definition(family=family, containerDefinitions=[_container(family)])
-
-    @contextlib.contextmanager
-    def client(self, service: str) -> Any:
-        """A client of boto3, past the proxy."""
-        config = Config(retries={"total_max_attempts": 1})
-        keys: dict[str, Any] = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
-        made = boto3.client(service, region_name=REGION, endpoint_url=self._url, config=config, **keys)
-        with contextlib.closing(made):
-            yield made
+        await asyncio.to_thread(account.register, self.url)
 
     # ---- the command line ----
 
@@ -152,7 +134,7 @@ class RunLane:
     # ---- hands ----
 
     async def lever(self, method: str, name: str, **body: Any) -> Any:
-        url = f"{self._url}/_spotjob/{name}"
+        url = f"{self.url}/_spotjob/{name}"
         status, answer = await asyncio.to_thread(probes.send, method, url, body, timeout_seconds=30)
         assert status < 300, answer
         return json.loads(answer)
@@ -161,8 +143,3 @@ class RunLane:
         """All tasks that ever were, oldest first."""
         shown: list[dict[str, Any]] = (await self.lever("GET", "ecs-tasks"))["tasks"]
         return shown
-
-
-def _container(family: str) -> dict[str, Any]:
-    options = {"awslogs-group": family, "awslogs-region": REGION, "awslogs-stream-prefix": "ecs"}
-    return {"name": "main", "image": "none", "logConfiguration": {"logDriver": "awslogs", "options": options}}

@@ -42,4 +42,8 @@ def standing(run: Run) -> str:
     if run.current is None:
         return str(run.state)
     step = run.steps[run.current]
-    return ", ".join((step.name, *([f"try {step.tries}"] if step.tries > 1 else []), step.state))
+    return turn(step.name, step.tries, step.state)
+
+
+def turn(name: str, tries: int, state: str) -> str:
+    return ", ".join((name, *([f"try {tries}"] if tries > 1 else []), state))

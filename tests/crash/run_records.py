@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from spotjob.core.sequence.runs import Run
+from tests.crash import account
 from tests.crash.run_lane import RunLane
 
 
@@ -34,7 +35,7 @@ class TableRecord:
         return await asyncio.to_thread(self._read)
 
     def _read(self) -> Run | None:
-        with self._lane.client("dynamodb") as dynamodb:
+        with account.client(self._lane.url, "dynamodb") as dynamodb:
             if self._table not in dynamodb.list_tables()["TableNames"]:
                 return None
             items = dynamodb.scan(TableName=self._table, ConsistentRead=True)["Items"]

@@ -58,7 +58,8 @@ class Expected:
 
     effects: tuple[tuple[str, int], ...]
     """Of RunTask, in order: the step, and its tasks."""
-    states: Mapping[str, StepState]
+    states: Mapping[str, StepState] | None
+    """None: the record goes with the run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ from tests.crash.points import Kind, Moment, Write, numbered, points
 JOBS = "/apis/spotjob.dev/v1alpha1/namespaces/default/spotjobs"
 BIND, PUT = Kind("operator", "bind"), Kind("operator", "PutItem Running")
 EVENTS = "/apis/events.k8s.io/v1/namespaces/default/events"
+SEQUENCES = "/apis/spotjob.dev/v1alpha1/namespaces/default/jobsequences"
+GUARD, OTHER = {"metadata": {"finalizers": ["spotjob.dev/sequence"]}}, {"metadata": {"finalizers": ["another"]}}
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
 
 
@@ -35,6 +37,11 @@ def named(method: str, path: str, body: Any = None, names: naming.Names | None =
         ("PATCH", f"{JOBS}/x/status", {"status": {"reason": "PullingImage"}}, "status PullingImage (claim)"),
         ("PATCH", f"{JOBS}/x/status", {"status": {"phase": "TerminatedOK"}}, "status TerminatedOK"),
         ("PATCH", f"{JOBS}/x/status", {"status": {"message": "new words"}}, "status +message"),
+        ("POST", SEQUENCES, {}, "POST sequence"),
+        ("PATCH", f"{SEQUENCES}/x", GUARD, "sequence finalizer on"),
+        ("PATCH", f"{SEQUENCES}/x", OTHER, "sequence finalizer off"),
+        ("PATCH", f"{SEQUENCES}/x/status", {"status": {"phase": "Pending"}}, "sequence status Pending"),
+        ("PATCH", f"{SEQUENCES}/x/status", {"status": {"message": "new words"}}, "sequence status +message"),
         ("POST", EVENTS, {"reason": "Interrupted"}, "event Interrupted"),
         ("PUT", f"{LEASES}/spotjob-operator", {}, "PUT leases"),
         ("POST", LEASES, {}, "POST leases"),
@@ -52,6 +59,14 @@ def test_a_status_without_a_new_reason_is_named_by_what_it_adds_to_the_attempt()
     names.learn(json.dumps({"kind": "SpotJob", "metadata": {"name": "x"}, "status": {"attempts": [before]}}).encode())
     body = {"status": {"attempts": [before | {"callback": {"ok": True}}]}}
     assert named("PATCH", f"{JOBS}/x/status", body, names) == "status +callback"
+
+
+def test_the_status_of_a_sequence_is_named_by_where_its_run_stands():
+    steps = [{"name": "load", "state": "Succeeded", "tries": 1}, {"name": "train", "state": "Requesting", "tries": 2}]
+    body = {"status": {"phase": "Running", "run": {"steps": steps}}}
+    assert named("PATCH", f"{SEQUENCES}/x/status", body) == "sequence status train, try 2, Requesting"
+    steps[1]["state"] = "Failed"
+    assert named("PATCH", f"{SEQUENCES}/x/status", body) == "sequence status Running"
 
 
 @pytest.mark.parametrize(

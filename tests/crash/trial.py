@@ -43,8 +43,9 @@ class Stuck(Exception):
 class Trial:
     """See scenarios.Trial."""
 
-    def __init__(self, lane: Lane, scenario: Scenario) -> None:
-        self.name = f"crash-{scenario.key}-{next(_numbers)}"
+    def __init__(self, lane: Lane, scenario: Scenario, name: str | None = None) -> None:
+        """`name` is that of a job which somebody else creates."""
+        self.name = name or f"crash-{scenario.key}-{next(_numbers)}"
         self._lane, self._scenario = lane, scenario
         self._deadline = time.monotonic() + PATIENCE_SECONDS
 
@@ -122,7 +123,7 @@ class Trial:
         begun = time.monotonic()
         gate = self._lane.gate
         gate.begin(point)
-        await self._make_class()
+        await make_class(self._lane, self.name)
         if self._scenario.afresh:
             await self._lane.crash(OPERATOR)
             await self._lane.steady()
@@ -134,13 +135,14 @@ class Trial:
             else:
                 await self._lane.kube.create_raw(NAMESPACE, self._manifest())
             await story
-            ended = await self._lane.watching.until(self._over, self._left)
+            ended = await self._lane.watching.until(self.over, self._left)
             await asyncio.sleep(TRAILING_SECONDS)
         finally:
             story.cancel()
             gate.close()
-        evidence = replace(await self._evidence(ended), collapsed=tuple(await self._lane.steady()))
-        await self._clear()
+        evidence = replace(await self.evidence(ended), collapsed=tuple(await self._lane.steady()))
+        await self.clear()
+        await delete_class(self._lane, self.name)
         seconds = time.monotonic() - begun
         findings = judge(evidence, self._scenario.expected)
         return Result(self._scenario, point, gate.fired, list(gate.seen), findings, seconds)
@@ -150,7 +152,8 @@ class Trial:
         with contextlib.suppress(Stuck):
             await self._scenario.story(self)
 
-    def _over(self) -> bool:
+    def over(self) -> bool:
+        """The job has come to the end that the scenario has."""
         if self._scenario.expected.gone:
             return self.gone
         job = self.history[-1] if self.history else None
@@ -158,31 +161,12 @@ class Trial:
         return job is not None and phase is not None and phase.terminated and not job.guarded
 
     def _manifest(self) -> dict[str, Any]:
-        spec = {
-            "image": self._lane.layout.test_image,
-            "command": ["sh", "-c"],
-            "args": [self._lane.witness.script(self._scenario.work)],
-            "className": self.name,
-            "instanceTypes": [PLENTY],
-            **self._scenario.spec,
-        }
         return {
             "apiVersion": API_VERSION,
             "kind": "SpotJob",
             "metadata": {"name": self.name, "namespace": NAMESPACE},
-            "spec": spec,
+            "spec": spec_of(self._lane, self._scenario, self.name),
         }
-
-    async def _make_class(self) -> None:
-        """One for each job: it gets its own launch template, and no instance that an earlier job left."""
-        default = await self._lane.kube.request("GET", f"{CLASSES}/default")
-        made = {
-            "apiVersion": API_VERSION,
-            "kind": "SpotJobClass",
-            "metadata": {"name": self.name},
-            "spec": default["spec"] | {"tags": {"crash": self.name}},
-        }
-        await self._lane.kube.request("POST", CLASSES, body=made)
 
     async def _create_by_rest(self) -> None:
         """409 is what a second try is told when the first one's answer was lost."""
@@ -195,7 +179,7 @@ class Trial:
 
     # ---- afterwards ----
 
-    async def _evidence(self, ended: bool) -> Evidence:
+    async def evidence(self, ended: bool) -> Evidence:
         instances = {attempt.instance_id for job in self.history for attempt in job.status.attempts}
         # Terminated means that nothing keeps the instance alive: it may still be shutting down.
         alive = await self._lane.alive(ending=False) & instances if ended else set()
@@ -212,7 +196,7 @@ class Trial:
             item=await self._lane.item(self.history[-1].metadata.uid) if self.history else {},
         )
 
-    async def _clear(self) -> None:
+    async def clear(self) -> None:
         """The next job finds an empty cluster; a stuck job's object goes by force."""
         if self.history:
             self._lane.over(self.history[-1].metadata.uid)
@@ -221,4 +205,31 @@ class Trial:
         if not await self._lane.watching.until(lambda: self.gone or not self.history, 30):
             with contextlib.suppress(NotFound):
                 await self.patch({"metadata": {"finalizers": []}})
-        await self._lane.kube.request("DELETE", f"{CLASSES}/{self.name}")
+
+
+def spec_of(lane: Lane, scenario: Scenario, class_name: str) -> dict[str, Any]:
+    """Of the scenario's job, whose container tells the witness what it does."""
+    return {
+        "image": lane.layout.test_image,
+        "command": ["sh", "-c"],
+        "args": [lane.witness.script(scenario.work)],
+        "className": class_name,
+        "instanceTypes": [PLENTY],
+        **scenario.spec,
+    }
+
+
+async def make_class(lane: Lane, name: str) -> None:
+    """One for each job: it gets its own launch template, and no instance that an earlier job left."""
+    default = await lane.kube.request("GET", f"{CLASSES}/default")
+    made = {
+        "apiVersion": API_VERSION,
+        "kind": "SpotJobClass",
+        "metadata": {"name": name},
+        "spec": default["spec"] | {"tags": {"crash": name}},
+    }
+    await lane.kube.request("POST", CLASSES, body=made)
+
+
+async def delete_class(lane: Lane, name: str) -> None:
+    await lane.kube.request("DELETE", f"{CLASSES}/{name}")
