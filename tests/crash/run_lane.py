@@ -32,7 +32,7 @@ POLL_SECONDS = 0.35
 STEP_SECONDS = 0.02
 """A task's way from one status to the next, seven times in its life; its container runs for 0.2 s."""
 TIMING = ("provisioning", "pending", "activating", "deactivating", "stopping", "deprovisioning")
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
 """A process that has not ended by then is stuck; undisturbed ones take 5 to 10 s."""
 READY_SECONDS = 60.0
 
