@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from spotjob.core.sequence.advance import STOP_FOR, TOKEN_SURE_FOR
-from spotjob.core.sequence.hear import CAPACITY_FOR
+from spotjob.core.sequence.advance import STOP_FOR
+from spotjob.core.sequence.hear import CAPACITY_FOR, TOKEN_SURE_FOR
 from spotjob.core.sequence.ports import (
     DescribeTasks,
     Failure,

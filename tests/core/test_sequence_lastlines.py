@@ -110,3 +110,10 @@ def test_the_essential_containers_are_asked_for_only_where_a_result_is_used() ->
     assert asking(look, used=True) == DescribeTasks(None, "c", ("arn:1",), essential=True)
     stop = StopTasks(None, "c", ("arn:1",), "why")
     assert asking(stop, used=True) == stop
+
+
+def test_what_steers_a_terminal_is_shown_and_not_done() -> None:
+    words = with_last_words(
+        StepRun(name="one", message="failed"), "main", ["\x1b[2Jgone\x00", "\u202ereversed", "\tok"]
+    )
+    assert words.message.splitlines()[2:] == ["\\x1b[2Jgone\\x00", "\\x202ereversed", "\tok"]

@@ -20,7 +20,7 @@ def test_a_resumed_run_begins_at_the_step_that_failed():
 
 def test_a_run_of_a_part_leaves_the_others_out():
     world, sequence = World(), a_sequence("a", "b", "c")
-    world.record = part(sequence, new_run(sequence, "run-1", "", world.now), 1, 1, world.now)
+    world.record = part(new_run(sequence, "run-1", "", world.now), 1, 1, world.now)
     assert states(world.play(sequence)) == ["Skipped", "Succeeded", "Skipped"]
 
 

@@ -78,3 +78,15 @@ def test_the_end_of_a_task_that_ecs_has_forgotten_is_read_from_the_queue_of_its_
     sqs.close()
     end = account.run("nightly.yml", "--resume", account.run_id(), SEQUENCER_TASK_EVENTS_QUEUE="task-events")
     assert (end.code, account.effects, len(account.tasks)) == (0, 1, 1)
+
+
+def test_a_run_goes_on_without_words_when_nobody_reads_them(account: Account) -> None:
+    account.rule(seconds=1.0)
+    process = account.start(account.write(a_step("one") + a_step("two")))
+    said(process, LOOKS)
+    assert process.stdout is not None
+    process.stdout.close()
+    process.wait(timeout=60)
+    assert process.stderr is not None
+    assert (process.returncode, process.stderr.read(), account.effects) == (0, "", 2)
+    process.stderr.close()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 
 from spotjob.core.sequence.ports import RecordChanged, RecordUnreachable
 from spotjob.core.sequence.runs import RunState, StepState
-from tests.sequencer.outside import Killed, World, a_sequence, a_step
+from tests.sequencer.outside import Killed, LoopClock, World, a_sequence, a_step
 
 pytestmark = pytest.mark.looptime
 FIVE = a_sequence("one", "two", "three", "four", "five")
@@ -106,6 +107,16 @@ async def test_the_word_to_stop_is_heard_within_a_second_also_during_a_long_wait
     await asyncio.sleep(1.2)
     assert world.stopped
     await driving
+
+
+async def test_a_clock_that_is_set_back_makes_no_wait_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(task_seconds=30)
+    driving = asyncio.create_task(world.drive(FIVE))
+    await asyncio.sleep(7)
+    usual = LoopClock.now
+    monkeypatch.setattr(LoopClock, "now", lambda clock: usual(clock) - timedelta(hours=1))
+    async with asyncio.timeout(300):
+        assert (await driving).state is RunState.SUCCEEDED
 
 
 async def test_a_result_that_is_used_stands_in_the_record_before_the_next_step_begins() -> None:

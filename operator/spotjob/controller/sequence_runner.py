@@ -14,7 +14,7 @@ from typing import Protocol
 from spotjob.controller.lease import Lease
 from spotjob.controller.sequence_store import NotLeading, SequenceApi, SequenceStore
 from spotjob.controller.store import Store
-from spotjob.core.ports import Clock
+from spotjob.core.ports import Clock, Conflict
 from spotjob.core.resources import SpotJob
 from spotjob.core.sequence import lastlines, standing
 from spotjob.core.sequence.advance import advance
@@ -127,10 +127,13 @@ class Runner:
         sequence = held.spec.sequence()
         used = results_used(sequence)
         news = self._news_of_its_job(held, run)
+        record = held.status.run
         while True:
             run = await self._heard(sequence, run, news, used)
-            # A suspension or a deletion is heard between two actions.
+            # A suspension or a deletion is heard between two actions; another driver's record ends this one.
             held = self._newest(held)
+            if held.status.run != record:
+                raise Conflict(409, "somebody else has driven the run")
             turn = advance(
                 sequence,
                 run,
@@ -143,6 +146,7 @@ class Runner:
             )
             run = standing.kept(turn.run)
             held = await self._write(held, standing.of_run(held, sequence, run, self._clock.now()))
+            record = held.status.run
             self._runs[held.key] = run
             if run.state.over:
                 return await self._end(held)
@@ -160,6 +164,8 @@ class Runner:
         patch = standing.status_patch(held.status, status)
         if not patch:
             return held
+        if not self._lease.leading():
+            raise NotLeading
         written = self._wrote(await self._api.write_status(held, patch))
         if status.run is not None:
             for happening in standing.happenings(held.status.run, status.run):

@@ -97,7 +97,7 @@ def _part(document: Document, run: Run, asked: Asked, clock: Clock) -> Run:
     last = place_of(sequence, asked.until, "--until") if asked.until else len(sequence.steps) - 1
     if first > last:
         raise BadUsage(f"--from {asked.first} comes after --until {asked.until}")
-    return part(sequence, run, first, last, clock.now())
+    return part(run, first, last, clock.now())
 
 
 # ---- a run ----------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from datetime import UTC, datetime
 from typing import IO, Literal
 
@@ -41,9 +42,20 @@ def _text(record: logging.LogRecord) -> str:
     return text
 
 
+class _Lines(logging.StreamHandler[IO[str]]):
+    """Lines on a stream. When nobody reads it any more, the run goes on without words."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], BrokenPipeError):
+            super().handleError(record)
+            return
+        logging.getLogger().removeHandler(self)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())  # what is left is flushed at the exit
+
+
 def set_up(shape: Literal["text", "json"], debug: bool, stream: IO[str]) -> logging.Handler:
     """Everything that is logged goes to the stream from now on."""
-    handler = logging.StreamHandler(stream)
+    handler = _Lines(stream)
     handler.setFormatter(Json() if shape == "json" else OldShape())
     logging.getLogger().handlers[:] = [handler]
     logging.getLogger().setLevel(logging.WARNING)

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 WRITE_FOR_SECONDS = 600.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
+RESOLUTION_SECONDS = 0.001
+"""Less than this is no wait."""
 GLANCE_SECONDS = 1.0
 """So soon a word to stop is heard."""
 RESULT_LOOKS, RESULT_PAUSE_SECONDS = 3, 2.0
@@ -59,6 +61,7 @@ class _Player:
     def __init__(self, sequence: Sequence, outside: Outside, run: Run, version: int) -> None:
         self._sequence, self._out = sequence, outside
         self._run, self._written, self._version = run, run.record(), version
+        self._waited_to = run.started_at
 
     async def play(self) -> Run:
         news: News = None
@@ -68,7 +71,7 @@ class _Player:
                 self._sequence,
                 self._run,
                 None,
-                self._out.clock.now(),
+                self._now(),
                 roll=self._roll(),
                 poll=self._out.poll,
                 stop=self._out.stopping(),
@@ -92,7 +95,7 @@ class _Player:
         if place is None or news is None:
             return self._run
         step, before = self._sequence.steps[place], self._run.steps[place]
-        after = hear(step, before, news, self._out.clock.now(), self._roll())
+        after = hear(step, before, news, self._now(), self._roll())
         if isinstance(news, Looked) and lastlines.tried(before, after):
             after = await self._with_last_lines(step, after, news, place in self._out.results_used)
         return self._run.with_step(place, after)
@@ -141,11 +144,19 @@ class _Player:
 
     # ---- time ----
 
+    def _now(self) -> datetime:
+        """The time, but never before the end of a wait: a clock that is set back must not make it longer."""
+        return max(self._out.clock.now(), self._waited_to)
+
     async def _wait(self, until: datetime) -> None:
         """Until then, or until the word to stop."""
         told = self._out.stopping()
-        while (rest := (until - self._out.clock.now()).total_seconds()) > 0 and self._out.stopping() == told:
+        end = self._out.clock.monotonic() + (until - self._now()).total_seconds()
+        while (rest := end - self._out.clock.monotonic()) > RESOLUTION_SECONDS:
+            if self._out.stopping() != told:
+                return
             await self._out.clock.sleep(min(rest, GLANCE_SECONDS))
+        self._waited_to = max(self._waited_to, until)
 
     def _roll(self) -> float:
         """Jitter in [0, 1)."""

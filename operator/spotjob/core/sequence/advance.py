@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from spotjob.core.sequence.hear import failed, hear, lost
+from spotjob.core.sequence.hear import TOKEN_SURE_FOR, failed, hear, lost
 from spotjob.core.sequence.ports import (
     Action,
     CreateJob,
@@ -27,8 +27,6 @@ from spotjob.core.sequence.references import Unresolved, resolve
 from spotjob.core.sequence.runs import Run, RunState, StepRun, StepState, client_token, job_name, started_by
 from spotjob.core.sequence.steps import Sequence, Step, When
 
-TOKEN_SURE_FOR = timedelta(minutes=55)
-"""ECS keeps a token for an hour after its task's end at least: so long a request may be repeated."""
 STOP_AGAIN_AFTER = timedelta(seconds=30)
 STOP_FOR = timedelta(minutes=15)
 """A task that was told to stop and has not by then is left, and the message says so."""
@@ -91,6 +89,9 @@ def _told_to_stop(sequence: Sequence, run: Run, stop: str, now: datetime) -> Run
     if stop and not run.stopping:
         return run.model_copy(update={"stopping": True, "message": run.message or stop})
     limit = sequence.timeout_seconds
+    todo = (at for step, at in zip(sequence.steps, run.steps, strict=True) if step.turn is When.SUCCESS)
+    if all(at.state.over for at in todo):
+        return run
     if limit is None or run.failed or now < run.started_at + timedelta(seconds=limit):
         return run
     return run.model_copy(update={"failed": True, "message": f"timeout_seconds ({limit}) of the sequence have passed"})
@@ -122,7 +123,7 @@ def _closed(run: Run, now: datetime) -> Run:
     state = RunState.SUCCEEDED
     if run.failed:
         state = RunState.FAILED
-    if run.stopping:
+    if run.stopping or any(at.state is StepState.STOPPED for at in run.steps):
         state = RunState.STOPPED
     return run.model_copy(update={"state": state, "ended_at": now})
 
@@ -144,8 +145,9 @@ def _step(sequence: Sequence, run: Run, place: int, now: datetime, poll: timedel
         return Turn(run)
 
     # Until it is time to ask again.
-    if at.next_at is not None and now < at.next_at and not (over and _uncertain(at)):
-        due = None if at.state is StepState.STOPPING else _time_over_at(sequence, step, run, at)
+    if at.next_at is not None and now < at.next_at:
+        bound = over is None and at.state is not StepState.STOPPING
+        due = _time_over_at(sequence, step, run, at) if bound else None
         return Turn(run, wake_at=_earliest(at.next_at, due))
 
     match at.state:
@@ -183,7 +185,7 @@ def _time_over_at(sequence: Sequence, step: Step, run: Run, at: StepRun) -> date
 
 def _uncertain(at: StepRun) -> bool:
     """A request may have had its effect, and its tasks are not known."""
-    return at.state is StepState.REQUESTING and at.reason != "Throttled"
+    return at.state is StepState.REQUESTING and (at.asked or at.doubt)
 
 
 def _ending(at: StepRun, verdict: StepState, reason: str, message: str, now: datetime) -> StepRun:
@@ -199,7 +201,7 @@ def _ending(at: StepRun, verdict: StepState, reason: str, message: str, now: dat
 def _requested(step: Step, run: Run, place: int, at: StepRun, now: datetime) -> Turn:
     """A new request, with a new token, or the first look into what it is to be."""
     changes: dict[str, Any] = {"state": StepState.REQUESTING, "requests": at.requests + 1, "requested_at": now}
-    asking = _with(at, **changes, next_at=None, reason="", status="")
+    asking = _with(at, **changes, asked=True, doubt=False, next_at=None, waiting_since=None, reason="", status="")
     if step.type == "spot_job":
         asking = _with(asking, job=job_name(run.id, place, at.tries))
     try:
@@ -228,8 +230,11 @@ def _run_task(step: Step, run: Run, place: int, at: StepRun, parameters: Mapping
 
 def _asked_again(step: Step, run: Run, place: int, at: StepRun, now: datetime) -> Turn:
     """No answer so far, or a new life of the run: the same request again, as long as its token is surely known."""
+    doubt = at.doubt or at.asked
     if at.requested_at is not None and now - at.requested_at < TOKEN_SURE_FOR:
-        return Turn(run.with_step(place, _with(at, next_at=None)), do=_request(step, run, place, at))
+        asking = run.with_step(place, _with(at, asked=True, doubt=doubt, next_at=None))
+        return Turn(asking, do=_request(step, run, place, at))
+    run = run.with_step(place, _with(at, asked=False, doubt=True, next_at=None))
     if at.job is not None:
         return Turn(run, do=GetJob(at.job))
     # The file's own startedBy names the tasks of other runs too, and none of them may be taken for ours.
@@ -242,21 +247,29 @@ def _look(step: Step, run: Run, place: int, at: StepRun, now: datetime, poll: ti
     then = run.with_step(place, _with(at, next_at=now + poll))
     if at.job is not None:
         return Turn(then, do=GetJob(at.job))
-    return Turn(then, do=DescribeTasks(step.region, step.cluster, at.tasks, step.essential_only))
+    return Turn(then, do=DescribeTasks(step.region, step.cluster, _open(at), step.essential_only))
+
+
+def _open(at: StepRun) -> tuple[str, ...]:
+    """Its tasks that were not seen stopped."""
+    ended = {end.arn for end in at.ended}
+    return tuple(arn for arn in at.tasks if arn not in ended)
 
 
 def _stopped(step: Step, run: Run, place: int, at: StepRun, now: datetime, poll: timedelta) -> Turn:
     since = at.stopping_since or now
     if now - since >= STOP_FOR:
         left = f"{at.message}; told to stop, and may still run: {' '.join(at.tasks) or at.job}"
-        ended = _with(at, state=at.verdict or StepState.STOPPED, message=left[:1024], ended_at=now, next_at=None)
+        # One that was to begin anew must not: what is left of it may still run.
+        verdict = StepState.FAILED if at.verdict is StepState.PENDING else at.verdict or StepState.STOPPED
+        ended = _with(at, state=verdict, message=left[:1024], ended_at=now, next_at=None)
         return Turn(run.with_step(place, ended))
     if at.stop_asked_at is not None and now - at.stop_asked_at < STOP_AGAIN_AFTER:
         return _look(step, run, place, at, now, poll)
     then = run.with_step(place, _with(at, stopping_since=since, stop_asked_at=now, next_at=now))
     if at.job is not None:
         return Turn(then, do=DeleteJob(at.job))
-    return Turn(then, do=StopTasks(step.region, step.cluster, at.tasks, f"sequencer: {at.message}"[:255]))
+    return Turn(then, do=StopTasks(step.region, step.cluster, _open(at), f"sequencer: {at.message}"[:255]))
 
 
 # ---- time -----------------------------------------------------------------------------------------------------------

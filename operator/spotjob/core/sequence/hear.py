@@ -13,6 +13,8 @@ from typing import Any
 
 from spotjob.core.sequence.endings import NO_ROOM, End, Ending, of_job, of_tasks
 from spotjob.core.sequence.ports import (
+    STOPPED,
+    Container,
     Failure,
     Found,
     JobSeen,
@@ -24,9 +26,11 @@ from spotjob.core.sequence.ports import (
     Task,
     Unknown,
 )
-from spotjob.core.sequence.runs import StepRun, StepState
+from spotjob.core.sequence.runs import ContainerEnd, EndedTask, StepRun, StepState
 from spotjob.core.sequence.steps import Step
 
+TOKEN_SURE_FOR = timedelta(minutes=55)
+"""ECS keeps a token for an hour after its task's end at least: so long a request may be repeated."""
 CAPACITY_FOR = timedelta(hours=1)
 """A step without `timeout_seconds` waits so long for capacity."""
 LOOK_FOR = timedelta(hours=1)
@@ -48,7 +52,7 @@ def hear(step: Step, at: StepRun, news: News, now: datetime, roll: float) -> Ste
         case Launched(arns, failures):
             return _placed(step, at, arns, failures, now, roll)
         case Found(arns):
-            return _placed(step, at, arns, (), now, roll) if arns else lost(at, now)
+            return _found(step, at, arns, now, roll)
         case Looked():
             return _looked(step, at, news, now, roll)
         case JobSeen(job):
@@ -56,7 +60,8 @@ def hear(step: Step, at: StepRun, news: News, now: datetime, roll: float) -> Ste
         case Refused():
             return _refused(at, news, now, roll)
         case Unknown(message):
-            return _unknown(at, "Unanswered", message, now, roll)
+            doubt = at.doubt or at.state is StepState.REQUESTING
+            return _unknown(_with(at, asked=False, doubt=doubt), "Unanswered", message, now, roll)
         case None:
             return at
 
@@ -68,7 +73,7 @@ def _placed(
     step: Step, at: StepRun, arns: tuple[str, ...], failures: tuple[Failure, ...], now: datetime, roll: float
 ) -> StepRun:
     tasks = tuple(dict.fromkeys((*at.tasks, *arns)))
-    known = _with(at, tasks=tasks, reason="", message="")
+    known = _with(at, tasks=tasks, asked=False, doubt=False, reason="", message="")
     if len(tasks) >= step.count:
         return _with(known, state=StepState.RUNNING, next_at=None, waiting_since=None, missing_since=None)
 
@@ -82,18 +87,25 @@ def _placed(
     return _wait_for_capacity(known, why, now, roll)
 
 
+def _found(step: Step, at: StepRun, arns: tuple[str, ...], now: datetime, roll: float) -> StepRun:
+    """Long after the request. Of tasks that are not shown nobody knows whether they have run."""
+    tasks = tuple(dict.fromkeys((*at.tasks, *arns)))
+    return _placed(step, at, arns, (), now, roll) if len(tasks) >= step.count else lost(_with(at, tasks=tasks), now)
+
+
 def _passes(failure: Failure) -> bool:
     return failure.reason.startswith(PASSING) or NO_ROOM.search(f"{failure.reason} {failure.detail}") is not None
 
 
 def _wait_for_capacity(at: StepRun, why: str, now: datetime, roll: float) -> StepRun:
-    since = at.waiting_since or now
+    since = at.short_since or now
     if now - since >= CAPACITY_FOR:
         return failed(at, "CapacityUnavailable", why, now)
     return _with(
         at,
         state=StepState.WAITING,
-        waiting_since=since,
+        waiting_since=None,
+        short_since=since,
         next_at=now + _pause(now - since, roll),
         reason="CapacityUnavailable",
         message=why,
@@ -101,32 +113,39 @@ def _wait_for_capacity(at: StepRun, why: str, now: datetime, roll: float) -> Ste
 
 
 def _refused(at: StepRun, news: Refused, now: datetime, roll: float) -> StepRun:
-    text = f"{news.code}: {news.message}"
-    if at.state is not StepState.REQUESTING or news.kind is Refusal.THROTTLED:
-        # A look that is refused ends nothing: the task goes on.
-        # Throttled after an answer that did not come: the earlier request may still have had its effect.
-        word = "Unanswered" if at.reason == "Unanswered" else news.code
-        return _unknown(at, "Throttled" if news.kind is Refusal.THROTTLED else word, text, now, roll)
-    if news.kind is Refusal.CAPACITY:
-        return _wait_for_capacity(at, text, now, roll)
-    return failed(at, news.code, text, now)
+    text, told = f"{news.code}: {news.message}", _with(at, asked=False)
+    # A look that is refused ends nothing: the task goes on.
+    if at.state is not StepState.REQUESTING:
+        return _unknown(told, "Throttled" if news.kind is Refusal.THROTTLED else news.code, text, now, roll)
+    # This sending had no effect, but an earlier one may have had.
+    if at.doubt:
+        return _unknown(told, "Unanswered", text, now, roll)
+    match news.kind:
+        case Refusal.THROTTLED:
+            return _unknown(told, "Throttled", text, now, roll)
+        case Refusal.CAPACITY:
+            return _wait_for_capacity(told, text, now, roll)
+        case Refusal.FINAL:
+            return failed(told, news.code, text, now)
 
 
 def _unknown(at: StepRun, reason: str, message: str, now: datetime, roll: float) -> StepRun:
     """Nothing is known: the same is asked again, a little later each time."""
     since = at.waiting_since or now
-    if at.state in (StepState.RUNNING, StepState.STOPPING) and now - since >= LOOK_FOR:
+    if at.state is StepState.REQUESTING:
+        if at.requested_at is not None and now - at.requested_at >= TOKEN_SURE_FOR + LOOK_FOR:
+            return lost(at, now) if at.doubt else failed(at, reason, message, now)
+    elif now - since >= LOOK_FOR:
         return failed(at, "ResultLost", f"No answer for an hour, the task may still run: {message}", now, stop=False)
     pause = _pause(now - since, roll)
     if at.state is StepState.STOPPING:  # its reason is why it is stopped
         return _with(at, waiting_since=since, next_at=now + pause)
-    reason = "Unanswered" if at.reason == "Unanswered" else reason
     return _with(at, waiting_since=since, next_at=now + pause, reason=reason, message=message)
 
 
 def lost(at: StepRun, now: datetime) -> StepRun:
     """Nobody can say any more whether its last request ran."""
-    why = "Whether its last request ran cannot be known any more; run it again with --from if it may run twice"
+    why = "Whether its last request ran cannot be known any more. A resumption runs it again, unless it is left out"
     return failed(at, "ResultLost", why, now)
 
 
@@ -134,15 +153,45 @@ def lost(at: StepRun, now: datetime) -> StepRun:
 
 
 def _looked(step: Step, at: StepRun, news: Looked, now: datetime, roll: float) -> StepRun:
-    since = (at.missing_since or now) if news.missing else None
-    lost = news.missing if since is not None and now - since >= MISSING_FOR else frozenset()
-    seen = _with(at, status=_status(news.tasks, at.status), missing_since=since, waiting_since=None)
+    # What ECS shows now, and what it has shown before of tasks that it may have forgotten since.
+    tasks = tuple({**{end.arn: _task(end) for end in at.ended}, **{task.arn: task for task in news.tasks}}.values())
+    missing = news.missing - {end.arn for end in at.ended}
+    since = (at.missing_since or now) if missing else None
+    gone = missing if since is not None and now - since >= MISSING_FOR else frozenset()
+    seen = _with(at, status=_status(tasks, at.status), missing_since=since, waiting_since=None)
     if at.state is StepState.RUNNING:
         seen = _with(seen, reason="", message="")
-    stopped = all(task.stopped for task in news.tasks) and len(news.tasks) + len(lost) >= len(at.tasks)
-    if not stopped:
-        return seen
-    return _ended(step, seen, of_tasks(step, news.tasks, lost, news.essential), now, roll)
+    if any(task.last_status == "RUNNING" for task in tasks):
+        seen = _with(seen, short_since=None)
+    if all(task.stopped for task in tasks) and len(tasks) + len(gone) >= len(at.tasks):
+        return _ended(step, seen, of_tasks(step, tasks, gone, news.essential), now, roll)
+    return _with(seen, ended=tuple(_end(task) for task in tasks if task.stopped))
+
+
+def _end(task: Task) -> EndedTask:
+    containers = (
+        ContainerEnd(name=c.name, arn=c.arn, exit_code=c.exit_code, reason=c.reason[:1024]) for c in task.containers
+    )
+    reason, definition = task.stopped_reason[:1024], task.task_definition
+    return EndedTask(
+        arn=task.arn,
+        stop_code=task.stop_code,
+        stopped_reason=reason,
+        task_definition=definition,
+        containers=tuple(containers),
+    )
+
+
+def _task(end: EndedTask) -> Task:
+    containers = tuple(Container(c.name, c.exit_code, c.reason, c.arn) for c in end.containers)
+    return Task(
+        arn=end.arn,
+        last_status=STOPPED[0],
+        stop_code=end.stop_code,
+        stopped_reason=end.stopped_reason,
+        task_definition=end.task_definition,
+        containers=containers,
+    )
 
 
 def _status(tasks: tuple[Task, ...], before: str) -> str:
@@ -163,6 +212,7 @@ def _job_seen(step: Step, at: StepRun, job: Any, now: datetime, roll: float) -> 
     phase, reason = job.status.phase or "Scheduled", job.status.reason or "Accepted"
     running = StepState.RUNNING if at.state is StepState.REQUESTING else at.state
     seen = _with(at, state=running, status=f"{phase}/{reason}", waiting_since=None, message="", reason="")
+    seen = _with(seen, asked=False, doubt=False)
     if at.state is StepState.STOPPING:
         seen = _with(seen, reason=at.reason, message=at.message)
     if not job.finished:
@@ -201,7 +251,7 @@ def _ended(step: Step, at: StepRun, ending: Ending, now: datetime, roll: float) 
         return _over(told, at.verdict or StepState.STOPPED, now)
 
     told = _with(told, reason=ending.reason, message=ending.message)
-    again = _with(told, tasks=(), job=None, tries=at.tries + 1, requests=0, missing_since=None)
+    again = _with(told, tasks=(), ended=(), job=None, tries=at.tries + 1, requests=0, missing_since=None)
     match ending.end:
         case End.FINAL:
             return _over(told, StepState.FAILED, now)
@@ -210,12 +260,12 @@ def _ended(step: Step, at: StepRun, ending: Ending, now: datetime, roll: float) 
         case End.INTERRUPTED:
             if at.interruptions >= MOST_INTERRUPTIONS:
                 return _over(told, StepState.FAILED, now)
-            return _later(_with(again, interruptions=at.interruptions + 1), 10.0, now, roll)
+            return _later(_with(again, interruptions=at.interruptions + 1, short_since=None), 10.0, now, roll)
         case End.FAILED:
             if at.failures >= step.retries:
                 return _over(_with(told, failures=at.failures + 1), StepState.FAILED, now)
             seconds = min(step.retry_delay_seconds * 2.0**at.failures, LONGEST_RETRY_SECONDS)
-            return _later(_with(again, failures=at.failures + 1), seconds, now, roll)
+            return _later(_with(again, failures=at.failures + 1, short_since=None), seconds, now, roll)
 
 
 def _later(at: StepRun, seconds: float, now: datetime, roll: float) -> StepRun:
@@ -231,7 +281,10 @@ def failed(at: StepRun, reason: str, message: str, now: datetime, stop: bool = T
 
 
 def _over(at: StepRun, state: StepState, now: datetime) -> StepRun:
-    return _with(at, state=state, ended_at=now, next_at=None, waiting_since=None, missing_since=None, verdict=None)
+    if state is StepState.PENDING:  # stopped in an earlier life of the run: it begins anew, with new tokens
+        return StepRun(name=at.name, tries=at.tries)
+    times = dict.fromkeys(("next_at", "waiting_since", "short_since", "missing_since"))
+    return _with(at, state=state, ended_at=now, verdict=None, ended=(), asked=False, doubt=False, **times)
 
 
 # ---- time -----------------------------------------------------------------------------------------------------------

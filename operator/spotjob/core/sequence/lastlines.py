@@ -66,9 +66,14 @@ def with_last_words(at: StepRun, container: str, lines: Iterable[str]) -> StepRu
     message = f"{at.message}\nlast lines of {container}:"
     kept: list[str] = []
     room = LONGEST_MESSAGE - len(message)
-    for line in reversed(tuple(line[:LONGEST_LINE] for line in lines)):
+    for line in reversed(tuple(_printable(line)[:LONGEST_LINE] for line in lines)):
         room -= len(line) + 1
         if room < 0:
             break
         kept.insert(0, line)
     return at.model_copy(update={"message": "\n".join((message, *kept))}) if kept else at
+
+
+def _printable(line: str) -> str:
+    """A container's words go to terminals and logs: what steers them is shown and not done."""
+    return "".join(c if c.isprintable() or c == "\t" else f"\\x{ord(c):02x}" for c in line)

@@ -63,6 +63,16 @@ class ContainerEnd(Wire):
     reason: ShortText = ""
 
 
+class EndedTask(Wire):
+    """A task that was seen stopped while others of its step run on: ECS forgets it an hour later."""
+
+    arn: str
+    stop_code: str = ""
+    stopped_reason: ShortText = ""
+    task_definition: str = ""
+    containers: tuple[ContainerEnd, ...] = ()
+
+
 class StepRun(Wire):
     """One step of a run."""
 
@@ -80,8 +90,14 @@ class StepRun(Wire):
     """When its first request was about to be sent."""
     requested_at: datetime | None = None
     """When the newest request was first about to be sent."""
+    asked: bool = False
+    """A request is under way: whoever finds this in a record does not know what came of it."""
+    doubt: bool = False
+    """An earlier sending of this request got no answer: whatever a later one is told, it may have had its effect."""
     waiting_since: datetime | None = None
-    """Since when there has been no capacity, or no answer."""
+    """Since when there has been no answer."""
+    short_since: datetime | None = None
+    """Since when there has been no capacity; until one of its tasks is seen running."""
     next_at: datetime | None = None
     """When it is asked for next."""
     missing_since: datetime | None = None
@@ -92,12 +108,14 @@ class StepRun(Wire):
     ended_at: datetime | None = None
     tasks: tuple[str, ...] = ()
     """ARNs of the tasks of this try."""
+    ended: tuple[EndedTask, ...] = ()
+    """Those of them that have stopped, while others have not."""
     job: str | None = None
     """The SpotJob of this try."""
     status: str = ""
     """What ECS or the SpotJob last said: PROVISIONING, RUNNING, Requested/Booting and so on."""
     verdict: StepState | None = None
-    """What a step that is being stopped will be."""
+    """What a step that is being stopped will be; Pending in a run that was resumed: it begins anew."""
     containers: tuple[ContainerEnd, ...] = ()
     reason: Annotated[str, Field(max_length=128)] = ""
     """One word, such as OutOfMemory or CapacityUnavailable."""
@@ -125,8 +143,13 @@ class Run(Wire):
 
     @property
     def current(self) -> int | None:
-        """The place of the step whose turn it is, from 0; None when all are over."""
-        return next((place for place, step in enumerate(self.steps) if not step.state.over), None)
+        """The place of the step whose turn it is, from 0; None when all are over.
+
+        One that is under way comes first, wherever it stands: in a run that was resumed, it may be a later one.
+        """
+        places = [place for place, step in enumerate(self.steps) if not step.state.over]
+        begun = (place for place in places if self.steps[place].state is not StepState.PENDING)
+        return next(begun, places[0] if places else None)
 
     def record(self) -> Run:
         """What is worth a write: when a step is looked at next is not."""
