@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
+from spotjob.controller.sequences import Sequences
+from spotjob.core.sequence.ports import Action, DescribeTasks, News
 from spotjob.core.sequence.resources import SequencePhase
 from tests.controller.sequence_world import THREE, World, ecs
 
@@ -138,3 +141,45 @@ async def test_200_steps_and_another_of_10_steps_with_10_tasks_each_run_side_by_
     assert len(world.tasks) == 300
     assert len(held.model_dump_json()) < 300_000
     assert not world.operator._runner._runs
+
+
+class Both:
+    """Two operators that the watch tells everything."""
+
+    def __init__(self, *operators: Sequences) -> None:
+        self._operators = operators
+
+    def __getattr__(self, name: str) -> Callable[[object], None]:
+        def tell(news: object) -> None:
+            for operator in self._operators:
+                getattr(operator, name)(news)
+
+        return tell
+
+
+async def test_a_former_leader_whose_call_is_answered_late_does_not_write_over_the_record_of_the_next_one():
+    async with World() as world:
+        world.apply(ecs("one"), ecs("two"), ecs("three"))
+        former, life, working = world.operator, world.life, world._working
+        regions = former._runner._ecs
+        perform = regions.perform
+
+        async def late(action: Action) -> News:
+            news = await perform(action)
+            if isinstance(action, DescribeTasks) and life.leads and world.clock.monotonic() > 10:
+                life.leads = False
+                world._begin_life()
+                world.operator = Both(world.operator, former)
+                await asyncio.sleep(20)
+                life.leads = True  # it leads again by the time of its answer, and has still seen nothing else
+            return news
+
+        regions.perform = late
+        done: list[str] = []
+        for _ in range(3000):
+            await asyncio.sleep(0.02)
+            done.append(world.objects["JobSequence", "batch/nightly"]["status"].get("progress", ""))
+        working.cancel()
+    assert (done[-1], done) == ("3/3", sorted(done))
+    assert sorted(world.launched()) == ["one", "three", "two"]
+    assert [reason for _, reason in world.events].count("StepSucceeded") == 3
