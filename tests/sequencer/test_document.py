@@ -13,6 +13,7 @@ from spotjob.sequencer.document import read_document
 from spotjob.sequencer.nodes import data
 from spotjob.sequencer.problems import Findings
 from spotjob.sequencer.reading import read_tree
+from tests.sequencer.account import README
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "sequences"
 
@@ -61,23 +62,9 @@ def test_the_old_tools_fixture_reads_as_what_it_always_was() -> None:
 
 
 def test_the_old_readmes_example_with_its_two_steps_of_one_name_reads() -> None:
-    text = """
-- first_task:
-    type: ecs_task
-    parameters:
-      cluster: yourcluster
-      task_definition: test-task-def:1
-      count: 1
-- first_task:
-    type: ecs_task
-    parameters:
-      cluster: yourcluster2
-      task_definition: test-task-def:2
-      count: 1
-"""
     first = {"cluster": "yourcluster", "task_definition": "test-task-def:1", "count": 1}
     second = {"cluster": "yourcluster2", "task_definition": "test-task-def:2", "count": 1}
-    assert read(text).steps == (step("first_task", parameters=first), step("first_task", parameters=second))
+    assert read(README).steps == (step("first_task", parameters=first), step("first_task", parameters=second))
 
 
 def test_an_empty_list_is_a_sequence_without_steps() -> None:
