@@ -85,6 +85,11 @@ class Holders:
         assert moment is not None
         return moment
 
+    def until(self, holder: str, after: float) -> list[str]:
+        """Who held it, other than at `after`, before this one took it."""
+        later = [name for moment, name in self.seen if moment > after]
+        return later[: later.index(holder)]
+
 
 @dataclass(frozen=True, slots=True)
 class Replicas:
@@ -139,10 +144,19 @@ class Replicas:
 
     def log(self, name: str, text: str, after: float) -> list[float]:
         """Unix times of this one's log lines that hold `text`, by its own clock, from `after` on."""
-        lines = self.platform.processes.log_file(name).read_text(errors="replace").splitlines()
-        found = [match for match in map(_LINE.match, lines) if match and text in match["text"]]
-        times = (datetime.strptime(m["time"], "%Y-%m-%d %H:%M:%S,%f").astimezone().timestamp() for m in found)
-        return [moment for moment in times if moment >= after]
+        return [moment for moment, _ in self._lines(name, text, after)]
+
+    def jobs(self, name: str, text: str, after: float) -> list[str]:
+        """Names of the jobs of those lines."""
+        return [line.partition(":")[0].rpartition("/")[2] for _, line in self._lines(name, text, after)]
+
+    def _lines(self, name: str, text: str, after: float) -> Iterator[tuple[float, str]]:
+        for line in self.platform.processes.log_file(name).read_text(errors="replace").splitlines():
+            match = _LINE.match(line)
+            if match and text in match["text"]:
+                moment = datetime.strptime(match["time"], "%Y-%m-%d %H:%M:%S,%f").astimezone().timestamp()
+                if moment >= after:
+                    yield moment, match["text"]
 
 
 @contextmanager

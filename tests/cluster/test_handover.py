@@ -6,6 +6,8 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -16,9 +18,12 @@ from tests.e2e.platform import DONE, Person
 pytestmark = pytest.mark.e2e
 
 JOBS, AT_ONCE = 50, 5
-EXIT_SECONDS = 2.0
+STUCK_SECONDS = 40
+"""How long the launch of the last test has no answer."""
 LAUNCHED = "Requested/Booting"
 """What an operator logs when it has bound an instance."""
+GIVEN_BACK = ""
+"""The holder of a Lease that nobody holds."""
 FROZEN_SECONDS = 2.0 * LEASE_SECONDS
 
 
@@ -69,24 +74,25 @@ def freeze(both: Replicas, leader: str) -> tuple[float, str]:
     return both.send(leader, signal.SIGSTOP), ""
 
 
-WAYS = {
-    "kill -9": (kill, LEASE_SECONDS + 1.0),
-    "SIGTERM": (ask_to_end, 1.0),
-    "SIGSTOP": (freeze, LEASE_SECONDS + 1.0),
-}
+WAYS = {"kill -9": kill, "SIGTERM": ask_to_end, "SIGSTOP": freeze}
+
+
+def bound_at(status: dict[str, Any]) -> float:
+    """Unix time at which its one attempt got its instance, by the clock of the operator that bound it."""
+    (attempt,) = status["attempts"]
+    return datetime.fromisoformat(attempt["boundAt"]).timestamp()
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_when_the_leader_goes_the_other_one_carries_on_and_every_container_runs_once(
     both: Replicas, person: Person, runs: Runs, capsys: pytest.CaptureFixture[str], way: str
 ) -> None:
-    strike, limit = WAYS[way]
     with ThreadPoolExecutor(1) as other_person:
         applying = other_person.submit(apply_in_drips, person, runs)
         person.until(lambda: len(person.jobs()) >= JOBS / 3 and "Running" in person.phases(), 60, "jobs to run")
         leader = both.leader()
         (other,) = {*NAMES} - {leader}
-        sent, more = strike(both, leader)
+        sent, more = WAYS[way](both, leader)
         taken = both.holders.taken(lambda holder: holder == other, after=sent, seconds=30) - sent
         if way == "SIGSTOP":
             time.sleep(max(0.0, sent + FROZEN_SECONDS - time.time()))
@@ -99,7 +105,8 @@ def test_when_the_leader_goes_the_other_one_carries_on_and_every_container_runs_
             f"\n{way} of the leader: Lease taken after {taken:.2f} s, ledger built after {learnt:.2f} s, "
             f"first instance bound after {bound:.2f} s{more}"
         )
-    assert taken < limit
+    # How long each may take stands in tests/simulation/test_lease.py, where no neighbour can slow the clock down.
+    assert both.holders.until(other, after=sent) == ([GIVEN_BACK] if way == "SIGTERM" else [])
     ended = {name: job["status"] for name, job in person.jobs().items()}
     assert [status for status in ended.values() if status["phase"] != "TerminatedOK"] == []
     assert runs.counted == dict.fromkeys(names, 1)
@@ -107,7 +114,9 @@ def test_when_the_leader_goes_the_other_one_carries_on_and_every_container_runs_
     if way == "SIGSTOP":
         assert both.holders.now == other
         assert both.log(leader, "leading:", after=woken) == []
-        assert both.log(leader, LAUNCHED, after=woken) == []
+        # A bind that it logs now was under way when it was frozen: its time is from before.
+        frozen = woken - FROZEN_SECONDS / 2
+        assert [job for job in both.jobs(leader, LAUNCHED, after=woken) if bound_at(ended[job]) > frozen] == []
     # An instance that the old leader launched and nobody needs any more powers itself off at W.
     person.until(lambda: not person.alive(), WINDOW_SECONDS + 90, "no instance to be alive")
 
@@ -115,7 +124,7 @@ def test_when_the_leader_goes_the_other_one_carries_on_and_every_container_runs_
 def test_a_launch_without_an_answer_does_not_hold_up_the_exit_and_serves_the_next_leader(
     both: Replicas, person: Person, runs: Runs, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    person.aws("POST", "fault", {"action": "CreateFleet", "delaySeconds": 40})
+    person.aws("POST", "fault", {"action": "CreateFleet", "delaySeconds": STUCK_SECONDS})
     leader, launches = both.leader(), person.calls("CreateFleet")
     person.apply(person.manifest("patient", runs.script("true")))
     person.until(lambda: person.calls("CreateFleet") > launches, 30, "the launch to be under way")
@@ -124,7 +133,7 @@ def test_a_launch_without_an_answer_does_not_hold_up_the_exit_and_serves_the_nex
     with capsys.disabled():
         print(f"\nSIGTERM with a CreateFleet under way: the process ended after {ended:.2f} s")
     status = person.finished("patient")
-    assert ended < EXIT_SECONDS
+    assert ended < STUCK_SECONDS / 2
     assert (status["phase"], len(status["attempts"]), runs.counted["patient"]) == ("TerminatedOK", 1, 1)
     assert person.calls("CreateFleet") == launches + 1
     person.until(lambda: not person.alive(), 60, "no instance to be alive")

@@ -12,7 +12,7 @@ import random
 import secrets
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from functools import partial
 from importlib.resources import files
 from typing import Any, NoReturn, TypeVar
@@ -170,7 +170,11 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 
 
 def registry(runtime: Runtime) -> kopf.OperatorRegistry:
-    """The handlers. Each one parses, stores, enqueues: errors of on.event handlers are dropped by kopf."""
+    """The handlers. Each one parses, stores, enqueues: errors of on.event handlers are dropped by kopf.
+
+    They are coroutine functions, because kopf calls anything else in a thread, and nothing in the runtime may be
+    touched from another thread than its event loop's.
+    """
     made = kopf.OperatorRegistry()
 
     @kopf.on.startup(registry=made)
@@ -190,7 +194,7 @@ def registry(runtime: Runtime) -> kopf.OperatorRegistry:
     kopf.on.event(GROUP, VERSION, "jobsequences", registry=made, id="sequence_event")(sequences)
 
     @kopf.on.event(GROUP, VERSION, "spotjobclasses", registry=made)
-    def class_event(event: kopf.RawEvent, **_: Any) -> None:
+    async def class_event(event: kopf.RawEvent, **_: Any) -> None:
         if event["type"] == "DELETED":
             runtime.class_deleted(str(event["object"]["metadata"]["name"]))
         else:
@@ -199,10 +203,12 @@ def registry(runtime: Runtime) -> kopf.OperatorRegistry:
     return made
 
 
-def _heard(kind: type[Kind], changed: Callable[[Kind], None], deleted: Callable[[Kind], None]) -> Callable[..., None]:
+def _heard(
+    kind: type[Kind], changed: Callable[[Kind], None], deleted: Callable[[Kind], None]
+) -> Callable[..., Coroutine[Any, Any, None]]:
     """The handler of one kind."""
 
-    def heard(event: kopf.RawEvent, **_: Any) -> None:
+    async def heard(event: kopf.RawEvent, **_: Any) -> None:
         if (found := _narrowed(kind, event["object"])) is not None:
             (deleted if event["type"] == "DELETED" else changed)(found)
 
