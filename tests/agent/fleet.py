@@ -43,7 +43,7 @@ class Fleet:
     def halt(self, instance: str) -> None:
         """As TerminateInstances: returns when the machine is gone."""
         self.machines.halt(instance, self.halted[instance].set)
-        assert self.halted[instance].wait(20)
+        assert self.halted[instance].wait(60)
 
     def folder(self, instance: str) -> Path:
         return self.machines._instance(instance)

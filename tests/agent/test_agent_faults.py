@@ -75,7 +75,7 @@ def test_a_clock_that_is_set_back_by_an_hour_does_not_silence_the_agent(
     life._duties()
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() - 3600)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while len(looks) < 3 and time.monotonic() < deadline:
         assert life._duties() <= 0.01
     assert len(looks) == 3

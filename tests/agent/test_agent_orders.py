@@ -42,7 +42,7 @@ def stop(grace: int = 10) -> HeartbeatAnswer:
 # ---- stop ----
 
 
-def test_an_order_to_stop_reaches_the_container_within_two_seconds(fleet: Fleet, image: str) -> None:
+def test_an_order_to_stop_does_not_wait_for_the_next_heartbeat(fleet: Fleet, image: str) -> None:
     instance = started(fleet, image=image, script=OBEDIENT)
     begun = datetime.now(UTC)
     fleet.world.order(instance, stop())
@@ -50,8 +50,8 @@ def test_an_order_to_stop_reaches_the_container_within_two_seconds(fleet: Fleet,
     latency = (report.at - begun).total_seconds()
     print(f"order to stop -> end of the container: {latency:.2f} s")
     assert (report.exit_code, report.signalled, report.log_tail) == (0, True, "bye\n")
-    assert latency < 2
-    assert fleet.halted[instance].wait(10)
+    assert latency < agent.HOLD_SECONDS / 2
+    assert fleet.halted[instance].wait(60)
 
 
 def test_a_container_that_does_not_stop_is_killed_after_the_grace(fleet: Fleet, image: str) -> None:
@@ -61,7 +61,7 @@ def test_a_container_that_does_not_stop_is_killed_after_the_grace(fleet: Fleet, 
     report = fleet.world.final(instance)
     assert (report.exit_code, report.signalled, report.out_of_memory) == (137, True, False)
     assert report.log_tail == "not yet\n", "one signal, then the kill"
-    assert 1 <= (report.at - begun).total_seconds() < 4
+    assert 1 <= (report.at - begun).total_seconds() < 20  # of the 30 s without an order's own grace
 
 
 def test_the_signal_is_the_one_that_the_job_names(fleet: Fleet, image: str) -> None:
@@ -83,7 +83,7 @@ def test_an_instance_whose_container_has_not_begun_powers_off_without_one(fleet:
     fleet.world.order(instance, stop())
     fleet.world.assign(instance, image="127.0.0.1:1/spotjob-test:1")
     fleet.boot(instance)
-    assert fleet.off[instance].wait(15)
+    assert fleet.off[instance].wait(60)
     assert kinds(fleet, instance) == []
     assert fleet.containers(instance) == 0
 
@@ -103,16 +103,16 @@ def test_an_agent_that_was_killed_after_the_order_hears_it_again(fleet: Fleet, i
 
 def test_a_drill_is_to_the_container_what_a_notice_is(fleet: Fleet, image: str) -> None:
     script = 'trap "cat $SPOTJOB_INTERRUPTION_FILE; exit 0" TERM; while :; do sleep 0.1; done'
-    orders = {"signal": "SIGTERM", "seconds_before": 2}
+    orders = {"signal": "SIGTERM", "seconds_before": 6}
     instance = started(fleet, image=image, script=script, interruption=orders)
-    drill = a_drill(6)
+    drill = a_drill(10)
     assert drill.reclaim_at is not None
     fleet.world.order(instance, drill)
     report = fleet.world.final(instance)
     assert set(kinds(fleet, instance)) == {"started", "notice", "finished"}
     assert {known.at for known in fleet.world.reports[instance] if known.kind == "notice"} == {drill.reclaim_at}
     assert (report.exit_code, report.signalled) == (0, True)
-    assert -2.2 < (report.at - drill.reclaim_at).total_seconds() < -0.2
+    assert -6.2 < (report.at - drill.reclaim_at).total_seconds() < -0.2
     assert json.loads(report.log_tail) == {"action": "terminate", "time": f"{drill.reclaim_at:%Y-%m-%dT%H:%M:%SZ}"}
 
 
@@ -123,7 +123,7 @@ def test_a_container_that_outlives_the_drill_is_killed_when_ec2_would_have_done_
     fleet.world.order(instance, drill)
     report = fleet.world.final(instance)
     assert (report.exit_code, report.signalled) == (137, True)
-    assert -0.1 < (report.at - drill.reclaim_at).total_seconds() < 2
+    assert -0.1 < (report.at - drill.reclaim_at).total_seconds() < 10
 
 
 def test_a_killed_agent_goes_on_with_a_drill_whose_notice_was_reported(fleet: Fleet, image: str) -> None:
@@ -214,7 +214,7 @@ def test_an_api_that_hangs_on_reports_delays_no_order(fleet: Fleet, image: str) 
     begun = time.monotonic()
     fleet.world.order(instance, stop())
     fleet.world.until(lambda: "SPOTJOB-RESULT" in console.read_text())
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 10
     fleet.world.hang.clear()
     assert fleet.world.final(instance).exit_code == 0
 

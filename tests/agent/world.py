@@ -72,7 +72,7 @@ class World(ThreadingHTTPServer):
         with self.changed:
             self.jobs[instance] = a_job(uid=instance, **job)
 
-    def until(self, condition: Callable[[], Any], seconds: float = 20) -> Any:
+    def until(self, condition: Callable[[], Any], seconds: float = 60) -> Any:
         """What `condition` gives once it is true. It is asked again at each event, and at times without one."""
         deadline = time.monotonic() + seconds
         with self.changed:
@@ -81,7 +81,7 @@ class World(ThreadingHTTPServer):
                 self.changed.wait(0.1)
         return found
 
-    def final(self, instance: str, seconds: float = 20) -> Report:
+    def final(self, instance: str, seconds: float = 60) -> Report:
         """The report of the instance's end."""
         report: Report = self.until(lambda: self._final(instance), seconds)
         return report

@@ -60,7 +60,7 @@ def api(control_plane: ControlPlane, crds: None, tmp_path_factory: pytest.TempPa
     process = made.start()
     yield made
     process.terminate()
-    assert process.wait(20) == 0, made.log.read_text()
+    assert process.wait(60) == 0, made.log.read_text()
 
 
 @pytest.fixture

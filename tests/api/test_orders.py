@@ -30,7 +30,7 @@ async def heartbeat(world: World, wait: float = 30, number: int = 1, **token: An
 async def held(world: World, **token: Any) -> asyncio.Task[httpx.Response]:
     """A heartbeat that waits for an order."""
     asking = asyncio.create_task(heartbeat(world, **token))
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while token.get("uid", "uid-of-night") not in world.index._waiting:
         assert not asking.done(), asking.result().text
         assert time.monotonic() < deadline

@@ -42,7 +42,7 @@ class Client:
 
     def hang(self) -> str:
         self.begun.release()
-        assert self.go_on.wait(10)
+        assert self.go_on.wait(30)
         return "answer"
 
     def close(self) -> None:
@@ -63,7 +63,7 @@ def threads(client: Client) -> Iterator[Threads]:
 
 
 async def begun(client: Client) -> None:
-    assert await asyncio.to_thread(client.begun.acquire, timeout=10)
+    assert await asyncio.to_thread(client.begun.acquire, timeout=60)
 
 
 async def test_as_many_calls_as_there_are_threads_run_side_by_side(client: Client, threads: Threads):

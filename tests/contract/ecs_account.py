@@ -40,7 +40,7 @@ def lever(server: AwsServer, method: str, name: str, **order: Any) -> Any:
 
 
 def pull(server: AwsServer, method: str, name: str, **order: Any) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", urllib.parse.urlsplit(server.url).port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", urllib.parse.urlsplit(server.url).port, timeout=60)
     try:
         connection.request(method, f"/_spotjob/{name}", json.dumps(order))
         response = connection.getresponse()

@@ -19,6 +19,8 @@ from spotjob.local.laptop import Platform
 Raw = dict[str, Any]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DONE = ("TerminatedOK", "TerminatedNOK")
+PATIENCE = 3
+"""A wait may take so many times longer than two quiet cores need, before what is waited for counts as stuck."""
 REQUEST = re.compile(r'apiserver_request_total\{code="(\d+)".*resource="spotjobs".*verb="(?:PATCH|PUT|POST)".*\} (\d+)')
 
 
@@ -92,7 +94,7 @@ class Person:
     # ---- waiting ----
 
     def until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
-        probes.wait_until(condition, seconds, f"{what}; jobs now: {self.summary}")
+        probes.wait_until(condition, seconds * PATIENCE, f"{what}; jobs now: {self.summary}")
 
     @property
     def summary(self) -> Any:

@@ -197,7 +197,7 @@ def orphans(owner: Owner) -> Orphans:
         vanished = owner.started("vanished")
         owner.freeze_agent(vanished)
     owner.kubectl("patch", "spotjob", "vanished", "--type=merge", "-p", '{"metadata": {"finalizers": null}}')
-    owner.kubectl("delete", "spotjob", "vanished", "--wait=true", "--timeout=20s")
+    owner.kubectl("delete", "spotjob", "vanished", "--wait=true", "--timeout=60s")
     with owner.systemctl(DEAF):
         [unbound] = owner.launch_one_more(like=vanished)
         unheard = owner.disk(unbound) / "unheard"

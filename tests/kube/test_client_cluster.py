@@ -177,7 +177,7 @@ async def test_the_index_follows_the_server(kube: KubeClient, namespace: str) ->
     index, instance = JobIndex(), f"i-{namespace[5:]}"
     informing = asyncio.create_task(Informer(kube, index).run())
     try:
-        await asyncio.wait_for(index.synced.wait(), 10)
+        await asyncio.wait_for(index.synced.wait(), 60)
         job = await create(kube, namespace)
         waiting = asyncio.create_task(index.wait_for_instance(instance, 10))
         bound = await change(kube, job, Bound(an_instance(instance)))

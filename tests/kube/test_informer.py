@@ -190,7 +190,7 @@ def event(
 async def played(script: Script, index: JobIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "FIRST_PAUSE_SECONDS", 0.001)
     running_ = asyncio.create_task(Informer(script, index).run())
-    await asyncio.wait_for(script.over.wait(), 5)
+    await asyncio.wait_for(script.over.wait(), 30)
     running_.cancel()
     await asyncio.wait((running_,))
 

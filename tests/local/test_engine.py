@@ -71,7 +71,7 @@ def output(docker: Docker, name: str) -> str:
 
 
 def eventually(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

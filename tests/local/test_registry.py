@@ -95,7 +95,7 @@ def test_a_manifest_is_served_by_tag_and_by_digest(image: Image) -> None:
 
 
 def test_it_listens_on_loopback_answers_head_and_logs(registry: Registry, tmp_path: Path) -> None:
-    connection = http.client.HTTPConnection(registry.host, timeout=5)
+    connection = http.client.HTTPConnection(registry.host, timeout=60)
     connection.request("HEAD", "/v2/spotjob-test/manifests/1")
     answered = connection.getresponse()
     assert (answered.status, answered.read()) == (200, b"")
@@ -107,7 +107,7 @@ def test_it_listens_on_loopback_answers_head_and_logs(registry: Registry, tmp_pa
 def test_a_private_registry_wants_its_login(image: Image) -> None:
     registry = Registry(image, private=True)
     registry.start()
-    connection = http.client.HTTPConnection(registry.host, timeout=5)
+    connection = http.client.HTTPConnection(registry.host, timeout=60)
     connection.request("GET", "/v2/")
     refused = connection.getresponse()
     assert (refused.status, LOGIN[1].encode() in refused.read()) == (401, False)

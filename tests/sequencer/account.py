@@ -221,7 +221,7 @@ def kill(process: subprocess.Popen[str]) -> None:
     ended(process)
 
 
-def until(true: Any, seconds: float = 20) -> None:
+def until(true: Any, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end

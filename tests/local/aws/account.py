@@ -43,7 +43,7 @@ class RecordedMachines:
 
 
 def send(server: AwsServer, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", urllib.parse.urlsplit(server.url).port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", urllib.parse.urlsplit(server.url).port, timeout=60)
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     try:
         connection.request(method, path, None if body is None else json.dumps(body), names)

@@ -28,7 +28,7 @@ def test_events_are_delivered_in_order_and_a_failure_loses_only_its_own() -> Non
     for number in range(3):
         bus.put([{"number": number}])
     bus.put([])
-    assert done.wait(5)
+    assert done.wait(30)
     bus.stop()
     assert sent == [0, 2]
 
@@ -39,14 +39,14 @@ def test_a_bus_that_stops_does_not_deliver_what_waits() -> None:
 
     def send(_: str, bodies: object) -> None:
         first.set()
-        go_on.wait(5)
+        go_on.wait(30)
         sent.append(bodies)
 
     bus = EventBus(send)
     bus.start()
     for number in range(100):
         bus.put([{"number": number}])
-    assert first.wait(5)
+    assert first.wait(30)
     stopping = threading.Thread(target=bus.stop)
     stopping.start()
     while not bus._stopping.wait(0.01):

