@@ -97,6 +97,17 @@ async def test_a_run_of_500_steps_with_ten_tasks_each_fits_into_an_item(runs: Se
     assert await runs.load("run-1") == (run, 1)
 
 
+async def test_a_record_of_a_newer_version_is_not_taken_up(runs: SequenceRuns, dynamodb: Threads, name: str) -> None:
+    await runs.save(a_run(), 0)
+    newer = {"Key": {"id": {"S": "run-1"}}, "UpdateExpression": "SET #f = :two", "TableName": name}
+    names, values = {"#f": "format"}, {":two": {"N": "2"}}
+    await dynamodb.run(
+        lambda client: client.update_item(**newer, ExpressionAttributeNames=names, ExpressionAttributeValues=values)
+    )
+    with pytest.raises(RecordUnreachable, match="written by a newer sequencer"):
+        await runs.load("run-1")
+
+
 async def test_a_missing_table_is_created_only_when_that_is_wanted(session: object, name: str) -> None:
     with pytest.raises(RecordUnreachable, match="SEQUENCER_STATE_CREATE_TABLE"):
         await open_runs(name, False, RealClock())

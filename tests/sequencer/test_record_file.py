@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 from pathlib import Path
@@ -109,7 +110,22 @@ async def test_in_one_named_file_a_new_run_follows_only_one_that_is_over(
     if taken:
         assert await records.save(a_run("new"), 0) == 1
     else:
-        with pytest.raises(RecordChanged):
+        with pytest.raises(RecordUnreachable, match="holds run old, which is not over: --resume old takes it up"):
             await records.save(a_run("new"), 0)
     assert await records.load("old") == (None if taken else (a_run("old", state=state), 1))
+    records.close()
+
+
+@pytest.mark.parametrize(("number", "read"), [(1, True), (None, True), (2, False)])
+async def test_a_record_of_a_newer_version_is_not_taken_up(folder: Path, number: int | None, read: bool) -> None:
+    records = FileRecords.at(folder)
+    await records.save(a_run(), 0)
+    path = folder / "run-1.json"
+    document = {**json.loads(path.read_text()), "format": number}
+    path.write_text(json.dumps({name: value for name, value in document.items() if value is not None}))
+    if read:
+        assert await records.load("run-1") == (a_run(), 1)
+    else:
+        with pytest.raises(RecordUnreachable, match="written by a newer sequencer"):
+            await records.load("run-1")
     records.close()

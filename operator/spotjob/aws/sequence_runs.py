@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 from spotjob.aws.calls import Raw, Threads
 from spotjob.aws.clients import Session
 from spotjob.core.ports import Clock
-from spotjob.core.sequence.ports import RecordChanged, RecordUnreachable
+from spotjob.core.sequence.ports import RECORD_FORMAT, RecordChanged, RecordUnreachable, check_format
 from spotjob.core.sequence.runs import Run
 
 ATTEMPTS, READ_SECONDS = 4, 10
@@ -62,7 +62,10 @@ class SequenceRuns:
 
     async def load(self, run_id: str) -> tuple[Run, int] | None:
         item = await self._item(run_id)
-        return None if item is None else (_run(item), int(item["version"]["N"]))
+        if item is None:
+            return None
+        check_format(int(item.get("format", {"N": RECORD_FORMAT})["N"]), f"the record of run {run_id}")
+        return _run(item), int(item["version"]["N"])
 
     async def save(self, run: Run, version: int) -> int:
         item = item_of(run, version + 1, self._writer, self._clock.now())
@@ -158,6 +161,7 @@ def item_of(run: Run, version: int, writer: str, now: datetime) -> dict[str, Any
     current = run.current
     return {
         "id": {"S": run.id},
+        "format": {"N": str(RECORD_FORMAT)},
         "version": {"N": str(version)},
         "writer": {"S": writer},
         "state": {"S": run.state.value},

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from spotjob.core.sequence.ports import RecordChanged, RecordUnreachable
+from spotjob.core.sequence.ports import RECORD_FORMAT, RecordChanged, RecordUnreachable, check_format
 from spotjob.core.sequence.runs import Run
 
 
@@ -42,14 +42,27 @@ class FileRecords:
         self._hold(run.id)
         found = self._read(run.id)
         again = found == (run, version + 1)  # it was written, and then the disk complained
-        if not again and version != (_version_over(found) if version == 0 else _version_of(found, run.id)):
-            raise RecordChanged(f"{self.where(run.id)} has been written by somebody else")
-        document = {"version": version + 1, "run": run.wire()}
+        if not again:
+            self._may_write(found, run.id, version)
+        document = {"format": RECORD_FORMAT, "version": version + 1, "run": run.wire()}
         try:
             _replace(self.where(run.id), json.dumps(document, indent=1))
         except OSError as error:
             raise RecordUnreachable(f"{self.where(run.id)}: {error.strerror}") from error
         return version + 1
+
+    def _may_write(self, found: tuple[Run, int] | None, run_id: str, version: int) -> None:
+        """Raises RecordChanged, and RecordUnreachable for a new run over one that is not over."""
+        there, newest = found or (None, 0)
+        if there is not None and there.id != run_id:
+            if version == 0 and not there.state.over:
+                raise RecordUnreachable(
+                    f"{self._path} holds run {there.id}, which is not over: --resume {there.id} takes it up, another "
+                    "--state leaves it alone"
+                )
+            newest = 0
+        if version != newest:
+            raise RecordChanged(f"{self.where(run_id)} has been written by somebody else")
 
     def close(self) -> None:
         """Let another process drive the run."""
@@ -77,22 +90,14 @@ class FileRecords:
         path = self.where(run_id)
         try:
             document = json.loads(path.read_text())
+            check_format(int(document.get("format", RECORD_FORMAT)), str(path))
             return Run.model_validate(document["run"]), int(document["version"])
         except FileNotFoundError:
             return None
         except OSError as error:
             raise RecordUnreachable(f"{path}: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, ValidationError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
             raise RecordUnreachable(f"{path} is no record of a run") from error
-
-
-def _version_of(found: tuple[Run, int] | None, run_id: str) -> int:
-    return found[1] if found is not None and found[0].id == run_id else -1
-
-
-def _version_over(found: tuple[Run, int] | None) -> int:
-    """0 when a new run may be written: there is none, or it is over."""
-    return 0 if found is None or found[0].state.over else -1
 
 
 def _replace(path: Path, text: str) -> None:

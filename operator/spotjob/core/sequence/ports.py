@@ -218,6 +218,19 @@ class RecordUnreachable(Exception):
     """The record cannot be read or written now; the text says why."""
 
 
+RECORD_FORMAT = 1
+"""Of the records that this version writes. It rises when an older version would misread or lose what a newer wrote."""
+
+
+def check_format(found: int, where: str) -> None:
+    """Raises RecordUnreachable for a record of a newer version."""
+    if found > RECORD_FORMAT:
+        raise RecordUnreachable(
+            f"{where} was written by a newer sequencer (format {found}, this one reads up to {RECORD_FORMAT}): "
+            "take the run up with that one"
+        )
+
+
 class Records(Protocol):
     """Where runs are kept: a file, or the DynamoDB table SequenceRuns."""
 
