@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     """How long a leader that went silent is waited for."""
     sequence_poll_seconds: float = Field(default=5, gt=0, le=300)
     """Seconds between two looks at the ECS tasks of a JobSequence's step."""
+    task_events_queue: str = Field(default="", pattern=r"^[A-Za-z0-9_-]{0,80}$")
+    """Name of the SQS queue, in every region in which a JobSequence runs tasks, with the ends of ECS tasks: after a
+    long absence the operator finds there what ECS has forgotten; empty: none. deploy/aws/task-events.yaml makes it."""
     workers: int = Field(default=32, ge=1, le=256)
     """Jobs that are reconciled at the same time."""
 

@@ -101,6 +101,22 @@ def test_the_kill_timer_moves_to_the_limit_of_the_attempt(fleet: Fleet, image: s
     assert fleet.world.reports[instance][1:] == []  # it may have reported the start
 
 
+def test_the_kill_timer_ends_an_instance_whose_image_never_comes(fleet: Fleet) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host, port = silent.getsockname()
+        instance = fleet.run(image=f"{host}:{port}/patience", start_by=datetime.now(UTC) + timedelta(seconds=3))
+        assert fleet.off[instance].wait(60)
+    assert fleet.world.reports[instance] == []
+
+
+def test_the_kill_timer_lets_a_container_that_has_begun_run_on(fleet: Fleet, image: str) -> None:
+    start_by = datetime.now(UTC) + timedelta(seconds=15)
+    script = f"until [ $(date +%s) -gt {start_by.timestamp() + 1:.0f} ]; do sleep 0.2; done"
+    instance = fleet.run(image=image, script=script, start_by=start_by)
+    report = fleet.world.final(instance)
+    assert (report.exit_code, report.at > start_by) == (0, True)
+
+
 def test_the_kill_timer_closes_the_window_without_an_agent(fleet: Fleet) -> None:
     instance = boot(fleet, render("import time; time.sleep(60)", fleet.world.url, 1))
     assert fleet.off[instance].wait(60)

@@ -130,7 +130,7 @@ async def test_what_botocore_refuses_is_never_sent_and_shows_no_value(ecs, world
 async def test_nobody_listening_is_unknown(keys, monkeypatch):
     with monkeypatch.context() as environment:
         environment.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-        regions = make_ecs()
+        regions = make_ecs("")
         assert isinstance(await regions.region().run_task(a_request()), Unknown)
         regions.close()
 
@@ -138,11 +138,11 @@ async def test_nobody_listening_is_unknown(keys, monkeypatch):
 async def test_without_credentials_or_a_region_nothing_is_sent(keys, world, monkeypatch):
     with monkeypatch.context() as environment:
         environment.delenv("AWS_ACCESS_KEY_ID")
-        regions = make_ecs()
+        regions = make_ecs("")
         assert kind(await regions.region().run_task(a_request())) == ("refused", Kind.FINAL, "NoCredentials")
         regions.close()
         environment.delenv("AWS_REGION")
-        regions = make_ecs()
+        regions = make_ecs("")
         assert kind(await regions.region().run_task(a_request())) == ("refused", Kind.FINAL, "NoRegion")
         assert kind(await regions.region().find_tasks("night", "me")) == ("refused", Kind.FINAL, "NoRegion")
         regions.close()

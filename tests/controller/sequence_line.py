@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from spotjob.core.ports import Conflict, NotFound, Unanswered
@@ -146,11 +145,8 @@ class Line:
 
     # ---- ECS ----
 
-    def region(self, name: str | None = None) -> Any:
-        async def log_tail(task: Task, container: str, lines: int) -> tuple[str, ...]:
-            return self._world.said if container == "main" else ("a sidecar's line",)
-
-        return SimpleNamespace(log_tail=log_tail)
+    async def log_tail(self, region: str | None, task: Task, container: str, lines: int) -> tuple[str, ...]:
+        return self._world.said if container == "main" else ("a sidecar's line",)
 
     async def perform(self, action: RunTask | FindTasks | DescribeTasks | StopTasks) -> News:
         match action:

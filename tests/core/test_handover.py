@@ -17,6 +17,7 @@ from spotjob.core.handover import (
     power_off_at,
     registry_auth,
     sources,
+    start_by,
 )
 from spotjob.core.resources import SpotJob, SpotJobClass
 from spotjob.core.spec import ResourceRequests
@@ -196,3 +197,21 @@ def test_the_instance_powers_itself_off_at_the_first_of_its_limits(spec: dict[st
     job = booting(**spec)
     assert job.running is not None
     assert power_off_at(job, job.running, a_class(maxInstanceSeconds=3600)) == NOW + timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("spec", "seconds"),
+    [
+        ({}, 600 + 300),
+        ({"startupDeadlineSeconds": 30}, 30 + 60),
+        ({"startupDeadlineSeconds": 100}, 100 + 100),
+        ({"startupDeadlineSeconds": 30, "activeDeadlineSeconds": 30}, 30 + 60),
+        ({"startupDeadlineSeconds": 86_400}, 3600),
+    ],
+)
+def test_an_instance_whose_container_does_not_begin_powers_itself_off_after_the_operators_own_deadline(
+    spec: dict[str, int], seconds: float
+) -> None:
+    job = booting(**spec)
+    assert job.running is not None
+    assert start_by(job, job.running, a_class(maxInstanceSeconds=3600)) == NOW + timedelta(seconds=seconds)

@@ -10,6 +10,7 @@ import boto3
 import pytest
 
 from spotjob.local import parts, probes
+from spotjob.local.layout import OPERATOR
 from tests.e2e.platform import Person, Raw
 
 
@@ -18,14 +19,15 @@ class Sequences:
 
     def __init__(self, person: Person) -> None:
         self.person = person
-        environment = parts.aws_environment(person.layout)
-        self.ecs: Any = boto3.client(
-            "ecs",
-            region_name=environment["AWS_REGION"],
-            endpoint_url=environment["AWS_ENDPOINT_URL"],
-            aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-        )
+        account = parts.aws_environment(person.layout)
+        keys = account["AWS_ACCESS_KEY_ID"], account["AWS_SECRET_ACCESS_KEY"]
+        session = boto3.Session(*keys, region_name=account["AWS_REGION"])
+        self.ecs: Any = session.client("ecs", endpoint_url=account["AWS_ENDPOINT_URL"])
+        self.sqs: Any = session.client("sqs", endpoint_url=account["AWS_ENDPOINT_URL"])
+
+    def close(self) -> None:
+        self.ecs.close()
+        self.sqs.close()
 
     def status(self, name: str = "sequence") -> Raw:
         held: Raw = json.loads(self.person.kubectl("get", "js", name, "-o", "json").stdout)
@@ -57,7 +59,7 @@ def sequences(person: Person) -> Iterator[Sequences]:
     yield made
     person.kubectl("delete", "js", "--all", "--wait=false")
     probes.wait_until(lambda: not made.names(), 60, "the last JobSequence is gone")
-    made.ecs.close()
+    made.close()
 
 
 def waiting(name: str, **parameters: Any) -> Raw:
@@ -104,6 +106,21 @@ def test_a_sequence_deleted_in_its_ecs_step_leaves_no_task(person: Person, seque
     assert len(sequences.tasks()) == 1
     person.kubectl("delete", "js", "waits", "--timeout=60s", seconds=70)
     assert sequences.tasks() == []
+
+
+def test_the_end_of_a_task_that_ecs_forgot_while_there_was_no_operator_is_read_from_the_queue(
+    person: Person, sequences: Sequences
+):
+    person.apply(waiting("waits"))
+    (arn,) = sequences.until_step(0, "Running", "waits")["tasks"]
+    person.laptop.processes.stop([OPERATOR], grace_seconds=10)
+    person.aws("POST", "ecs-forget", {"arn": arn})
+    ended_well = {"taskArn": arn, "lastStatus": "STOPPED", "containers": [{"name": "main", "exitCode": 0}]}
+    event = {"detail-type": "ECS Task State Change", "detail": ended_well}
+    queue = sequences.sqs.create_queue(QueueName=parts.TASK_EVENTS)["QueueUrl"]
+    sequences.sqs.send_message(QueueUrl=queue, MessageBody=json.dumps(event))
+    person.laptop.start(OPERATOR)
+    assert sequences.until_step(0, "Succeeded", "waits")["tries"] == 1
 
 
 def test_a_sequence_deleted_in_its_spot_step_leaves_no_job_and_no_instance(person: Person, sequences: Sequences):

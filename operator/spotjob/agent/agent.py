@@ -297,8 +297,7 @@ class Life:
         self._orders: Json = {"signal": "SIGTERM", "secondsBefore": 15, **job.get("interruption", {})}
         self._path = f"/containers/spotjob-{instance}"
         self._boot = BOOT_ID.read_text().strip()
-        self._heard: Any = queue.SimpleQueue()
-        self._unsent: Any = queue.SimpleQueue()
+        self._heard, self._unsent = queue.SimpleQueue[Any](), queue.SimpleQueue[Any]()
         self._advised, self._wanted = False, True
         self._look_at, self._reclaim_at = 0.0, NEVER  # on the monotonic clock, which nobody can set back; epoch seconds
         self._signals: dict[str, float] = {}  # when each is due, on the monotonic clock; NEVER once it was sent
@@ -331,6 +330,7 @@ class Life:
         if container and container["State"]["Status"] == "created" and not container["State"]["ExitCode"]:
             remember(BEGUN, dict)  # from here on a container that is missing has run: it is never made again
             if self._wanted:
+                move_kill_timer(self._job["powerOffAt"])
                 tolerate("start", lambda: patiently(lambda: engine("POST", f"{self._path}/start")))  # inspect decides
         container = self._watch()
         logs = tolerate("logs", lambda: engine("GET", f"{self._path}/logs?stdout=1&stderr=1&tail=200"))
@@ -448,7 +448,7 @@ class Life:
 
 
 def move_kill_timer(power_off_at: str) -> None:
-    """From the window of an unclaimed instance to this attempt's own limit."""
+    """From the window of an unclaimed instance to when its container must have begun, and from there to its limit."""
     date = datetime.fromtimestamp(epoch(power_off_at), timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
     if date not in TIMER.read_text():  # else it was moved before, and the container may have filled the disk
         write(TIMER, re.sub(r"(?m)^OnCalendar=.*$", f"OnCalendar={date}", TIMER.read_text()), 0o644)
@@ -479,7 +479,7 @@ def serve() -> None:
     job = remember(STATE / "claim.json", lambda: ask(path, lambda: api("POST", path, LAUNCH_TOKEN, claim), until))
     _secrets.extend([job["agentToken"], job.get("env", {}).get("SPOTJOB_CALLBACK_TOKEN", ""), *job.get("mask", [])])
     _secrets.extend(login["password"] for login in job.get("registryAuth", {}).values())
-    move_kill_timer(job["powerOffAt"])
+    move_kill_timer(job["powerOffAt" if BEGUN.exists() or "startBy" not in job else "startBy"])
     report = json.loads(RESULT.read_text()) if RESULT.exists() else announce(instance, job, Life(instance, job).live())
     tolerate("result", lambda: write(RESULT, json.dumps(report)))  # the container may have filled the disk
     # Without the notice the API would not know why the container was signalled.

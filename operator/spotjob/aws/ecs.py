@@ -1,4 +1,4 @@
-"""The port Ecs on boto3: ECS in every region, and the log tails of its containers. Whatever happens is news.
+"""ECS on boto3: in every region, and the log tails of its containers. Whatever happens is news.
 
 RunTask is sent once per call: the run repeats it with the same token, and counts what it has asked for. All other
 calls may be repeated by botocore.
@@ -54,7 +54,10 @@ MOST_DEFINITIONS = 1000
 """So many task definitions are remembered, and then forgotten all at once."""
 LOOK_ATTEMPTS = 3
 EVENTS_WAIT_SECONDS = 1
-NO_EVENTS_QUEUE = "create it with deploy/aws/task-events.yaml, or leave SEQUENCER_TASK_EVENTS_QUEUE empty"
+NO_EVENTS_QUEUE = (
+    "create it with deploy/aws/task-events.yaml, or leave SEQUENCER_TASK_EVENTS_QUEUE (of the operator: "
+    "SPOTJOB_TASK_EVENTS_QUEUE) empty"
+)
 
 EcsAction = RunTask | FindTasks | DescribeTasks | StopTasks
 
@@ -143,13 +146,17 @@ class BotoEcs:
         return self._definitions[arn]
 
     async def stop_task(self, cluster: str, arn: str, reason: str) -> Refused | Unknown | None:
+        """None when it was told, has stopped, or is not known."""
         answer = await self._ask("stop_task", cluster=cluster, task=arn, reason=reason)
         if isinstance(answer, Unknown) or (isinstance(answer, Refused) and not no_such_task(answer)):
             return answer
         return None
 
     async def log_tail(self, task: Task, container: str, lines: int) -> tuple[str, ...]:
-        """A courtesy: what stands in its way is told to the log at level debug, and to nobody else."""
+        """The last lines that a container has logged with awslogs; none when its logs are elsewhere or out of reach.
+
+        A courtesy: what stands in its way is told to the log at level debug, and to nobody else.
+        """
         definition = await self._definition(task.task_definition) if task.task_definition else Unknown("no definition")
         if not isinstance(definition, Definition):
             log.debug("no log tail of container %s of %s: %s", container, task.arn, definition)
@@ -209,6 +216,10 @@ class EcsRegions:
                 told = await asyncio.gather(*(ecs.stop_task(cluster, arn, reason) for arn in arns))
                 return next((news for news in told if news is not None), None)
 
+    async def log_tail(self, region: str | None, task: Task, container: str, lines: int) -> tuple[str, ...]:
+        """As BotoEcs, in this region."""
+        return await self.region(region).log_tail(task, container, lines)
+
     def close(self) -> None:
         """Wait for the calls that are under way, and close every connection."""
         self._regions.clear()
@@ -225,6 +236,6 @@ class EcsRegions:
         return self._threads[key]
 
 
-def make_ecs() -> EcsRegions:
-    """With the credentials, the endpoint and the region of the environment."""
-    return EcsRegions(Session())
+def make_ecs(events_queue: str) -> EcsRegions:
+    """With the credentials, the endpoint and the region of the environment; the queue is that of `EcsRegions`."""
+    return EcsRegions(Session(), events_queue)

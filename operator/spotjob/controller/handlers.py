@@ -99,7 +99,7 @@ async def _main(settings: Settings) -> None:
             window_seconds=settings.launch_window_seconds,
         )
         lease = Lease(kube, clock, _identity(settings), settings.lease_seconds)
-        ecs = make_ecs()
+        ecs = make_ecs(settings.task_events_queue)
         runtime = Runtime(
             settings,
             kube,

@@ -11,6 +11,7 @@ import logging
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from spotjob.aws.last_lines import LastLines
 from spotjob.controller.lease import Lease
 from spotjob.controller.sequence_store import NotLeading, SequenceApi, SequenceStore
 from spotjob.controller.store import Store
@@ -25,30 +26,26 @@ from spotjob.core.sequence.ports import (
     CreateJob,
     DeleteJob,
     DescribeTasks,
-    Ecs,
     FindTasks,
     GetJob,
     JobSeen,
-    Looked,
     News,
     RunTask,
     StopTasks,
+    Task,
 )
 from spotjob.core.sequence.resources import SEQUENCE_LABEL, JobSequence, JobSequenceStatus
-from spotjob.core.sequence.runs import Run, StepRun, StepState, new_run
-from spotjob.core.sequence.steps import Sequence, Step
+from spotjob.core.sequence.runs import Run, StepState, new_run
+from spotjob.core.sequence.steps import Sequence
 from spotjob.kube.child_jobs import Jobs, perform_job
 
 log = logging.getLogger(__name__)
-
-RESULT_LOOKS, RESULT_PAUSE_SECONDS = 3, 2.0
-"""CloudWatch shows a line some seconds after it was logged."""
 
 
 class EcsRegions(Protocol):
     """ECS in all regions."""
 
-    def region(self, name: str | None = None) -> Ecs: ...
+    async def log_tail(self, region: str | None, task: Task, container: str, lines: int) -> tuple[str, ...]: ...
 
     async def perform(self, action: RunTask | FindTasks | DescribeTasks | StopTasks) -> News: ...
 
@@ -71,6 +68,7 @@ class Runner:
         self._api, self._jobs, self._ecs, self._check = api, jobs, ecs, check
         self._known, self._spot_jobs = known, spot_jobs
         self._clock, self._lease, self._poll = clock, lease, poll
+        self._last_lines = LastLines(ecs.log_tail, clock)
         self._runs: dict[str, Run] = {}  # by key: the record, and when what runs is looked at next
 
     def forget(self, key: str) -> None:
@@ -219,28 +217,7 @@ class Runner:
             return run
         step, before = sequence.steps[place], run.steps[place]
         after = hear(step, before, news, self._clock.now(), self._roll())
-        if isinstance(news, Looked) and lastlines.tried(before, after):
-            after = await self._with_last_lines(step, after, news, step.name in used)
-        return run.with_step(place, after)
-
-    async def _with_last_lines(self, step: Step, after: StepRun, looked: Looked, used: bool) -> StepRun:
-        """The result of a good step that somebody uses, or what the failing container said last."""
-        found = lastlines.speaker(step, after, looked)
-        good = after.state is StepState.SUCCEEDED
-        if found is None or (good and not used):
-            return after
-        task, container = found
-        region = self._ecs.region(step.region)
-        for look in range(RESULT_LOOKS):
-            if look:
-                await self._clock.sleep(RESULT_PAUSE_SECONDS)
-            lines = await region.log_tail(task, container, lastlines.LINES)
-            if not good:
-                return lastlines.with_last_words(after, container, lines)
-            after = lastlines.with_result(after, lines)
-            if after.result is not None:
-                break
-        return after
+        return run.with_step(place, await self._last_lines.added(step, before, after, news, step.name in used))
 
 
 def _time_over_at(sequence: Sequence, run: Run) -> datetime | None:

@@ -103,8 +103,10 @@ class ClaimedJob(Wire):
     """By registry host."""
     limits: Limits = Limits()
     interruption: InterruptionOrders = InterruptionOrders()
+    start_by: datetime | None = None
+    """The kill timer stands at this time until the container begins."""
     power_off_at: datetime
-    """The kill timer is moved to this time."""
+    """From then on it stands here."""
     agent_token: str
     mask: list[str] = []
     """Values that are blanked out of the log tail."""

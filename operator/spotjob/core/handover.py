@@ -77,6 +77,7 @@ def hand_over(
         interruption=InterruptionOrders(
             signal=job.spec.interruption.signal, seconds_before=job.spec.interruption.seconds_before
         ),
+        start_by=start_by(job, attempt, job_class),
         power_off_at=power_off_at(job, attempt, job_class),
         agent_token=agent_token,
         mask=[*_secret_values(job, contents), agent_token, container_token],
@@ -104,6 +105,12 @@ def _own_environment(job: SpotJob, attempt: Attempt, callback_url: str, containe
         "SPOTJOB_CALLBACK_URL": callback_url,
         "SPOTJOB_CALLBACK_TOKEN": container_token,
     }
+
+
+def start_by(job: SpotJob, attempt: Attempt, job_class: SpotJobClass) -> datetime:
+    """When the kill timer fires if the container has not begun by then; the operator's own deadline comes first."""
+    own = attempt.bound_at + _with_margin(job.spec.startup_deadline_seconds)
+    return min(own, power_off_at(job, attempt, job_class))
 
 
 def power_off_at(job: SpotJob, attempt: Attempt, job_class: SpotJobClass) -> datetime:

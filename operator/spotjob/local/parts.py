@@ -14,6 +14,9 @@ _SOURCES = Path(spotjob.__file__).parents[1]
 _INHERITED_NOT = ("AWS_", "SPOTJOB_", "KUBE")
 """Variables of the user's shell that could send a part to a real account or a real cluster."""
 
+TASK_EVENTS = "sequencer-task-events"
+"""The SQS queue in which the operator looks for ends of ECS tasks. Nothing fills it here."""
+
 _NO_PROXY = "127.0.0.1,localhost"
 
 
@@ -61,6 +64,7 @@ def _service_environment(part: str, layout: Layout) -> dict[str, str]:
         "SPOTJOB_MIRROR_CREATE_TABLE": "true",
         "SPOTJOB_POLL_SECONDS": "1",
         "SPOTJOB_INTERRUPTION_QUEUE": QUEUE,
+        "SPOTJOB_TASK_EVENTS_QUEUE": TASK_EVENTS,
         # There is one operator here, and it is always the same one: a restarted one need not wait for its own lease.
         "SPOTJOB_IDENTITY": "local",
         "SPOTJOB_METRICS_PORT": str(layout.ports["metrics"]),

@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from spotjob.aws.last_lines import LogTail
 from spotjob.core.ports import Clock
 from spotjob.core.sequence.ports import Looked, News, Refused, Unknown
 from spotjob.core.sequence.runs import Run
 from spotjob.core.sequence.steps import Sequence
 from spotjob.sequencer.oldlog import OPEN_TO_LOOKS, Line, lines
-from spotjob.sequencer.play import LogTail
 from spotjob.sequencer.table import table
 
 log = logging.getLogger(__name__)

@@ -11,13 +11,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from spotjob.aws.last_lines import LastLines, LogTail
 from spotjob.core.ports import Clock
 from spotjob.core.sequence import lastlines
 from spotjob.core.sequence.advance import advance
 from spotjob.core.sequence.hear import hear
-from spotjob.core.sequence.ports import Action, Looked, News, Records, RecordUnreachable, Task
-from spotjob.core.sequence.runs import Run, StepRun, StepState
-from spotjob.core.sequence.steps import Sequence, Step
+from spotjob.core.sequence.ports import Action, News, Records, RecordUnreachable
+from spotjob.core.sequence.runs import Run
+from spotjob.core.sequence.steps import Sequence
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +28,6 @@ RESOLUTION_SECONDS = 0.001
 """Less than this is no wait."""
 GLANCE_SECONDS = 1.0
 """So soon a word to stop is heard."""
-RESULT_LOOKS, RESULT_PAUSE_SECONDS = 3, 2.0
-"""CloudWatch shows a line some seconds after it was logged."""
-
-LogTail = Callable[[str | None, Task, str, int], Awaitable[tuple[str, ...]]]
-"""(region, task, container, lines): the last lines that the container has logged."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +58,7 @@ class _Player:
         self._sequence, self._out = sequence, outside
         self._run, self._written, self._version = run, run.record(), version
         self._waited_to = run.started_at
+        self._last_lines = LastLines(outside.log_tail, outside.clock)
 
     async def play(self) -> Run:
         news: News = None
@@ -96,31 +93,8 @@ class _Player:
             return self._run
         step, before = self._sequence.steps[place], self._run.steps[place]
         after = hear(step, before, news, self._now(), self._roll())
-        if isinstance(news, Looked) and lastlines.tried(before, after):
-            after = await self._with_last_lines(step, after, news, place in self._out.results_used)
-        return self._run.with_step(place, after)
-
-    async def _with_last_lines(self, step: Step, after: StepRun, looked: Looked, used: bool) -> StepRun:
-        """The result of a good step that somebody uses, or what the failing container said last."""
-        found = lastlines.speaker(step, after, looked)
-        good = after.state is StepState.SUCCEEDED
-        if found is None or (good and not used):
-            return after
-        task, container = found
-        if not good:
-            lines = await self._out.log_tail(step.region, task, container, lastlines.LINES)
-            return lastlines.with_last_words(after, container, lines)
-        return await self._with_result(step, after, task, container)
-
-    async def _with_result(self, step: Step, after: StepRun, task: Task, container: str) -> StepRun:
-        for look in range(RESULT_LOOKS):
-            if look:
-                await self._out.clock.sleep(RESULT_PAUSE_SECONDS)
-            lines = await self._out.log_tail(step.region, task, container, lastlines.LINES)
-            after = lastlines.with_result(after, lines)
-            if after.result is not None:
-                break
-        return after
+        used = place in self._out.results_used
+        return self._run.with_step(place, await self._last_lines.added(step, before, after, news, used))
 
     # ---- the record ----
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from spotjob.aws.clients import Session
 from spotjob.aws.ecs import EcsRegions
 from spotjob.core.ports import Clock, Conflict, KubeError, Unanswered
-from spotjob.core.sequence.ports import Action, CreateJob, DeleteJob, GetJob, News, Refusal, Refused, Task
+from spotjob.core.sequence.ports import Action, CreateJob, DeleteJob, GetJob, News, Refusal, Refused
 from spotjob.core.sequence.references import Unresolved, resolve
 from spotjob.core.sequence.runs import Run, job_name
 from spotjob.core.sequence.steps import Sequence
@@ -27,6 +27,7 @@ class Reach:
 
     def __init__(self, ecs: EcsRegions, kube: KubeClient | None, namespace: str, run_id: str) -> None:
         self._ecs, self._kube, self._namespace = ecs, kube, namespace
+        self.log_tail = ecs.log_tail
         self._labels = {RUN_LABEL: run_id}
 
     async def perform(self, action: Action) -> News:
@@ -35,9 +36,6 @@ class Reach:
         if self._kube is None:
             return Refused(Refusal.FINAL, "NoKubernetes", "the run was opened without Kubernetes")
         return await perform_job(self._kube, self._namespace, action, self._labels)
-
-    async def log_tail(self, region: str | None, task: Task, container: str, lines: int) -> tuple[str, ...]:
-        return await self._ecs.region(region).log_tail(task, container, lines)
 
     async def try_jobs(self, sequence: Sequence, run: Run) -> None:
         """Send each SpotJob as a dry run, so that the API server says now what it would refuse. Raises BadUsage.

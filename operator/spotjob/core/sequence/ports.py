@@ -1,8 +1,8 @@
-"""What a run needs from outside: ECS in one region, as a Protocol, and the news that come back from it."""
+"""What a run asks of the outside, the news that come back, and the record of it, as a Protocol."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Protocol
@@ -184,27 +184,6 @@ class DeleteJob:
 
 
 Action = RunTask | FindTasks | DescribeTasks | StopTasks | CreateJob | GetJob | DeleteJob
-
-
-# ---- ECS ----------------------------------------------------------------------------------------------------------
-
-
-class Ecs(Protocol):
-    """ECS in one region. Nothing is raised: whatever comes back is news."""
-
-    async def run_task(self, request: Mapping[str, Any]) -> Launched | Refused | Unknown: ...
-
-    async def find_tasks(self, cluster: str, started_by: str) -> Found | Refused | Unknown: ...
-
-    async def describe_tasks(
-        self, cluster: str, arns: Sequence[str], essential: bool = False
-    ) -> Looked | Refused | Unknown: ...
-
-    async def stop_task(self, cluster: str, arn: str, reason: str) -> Refused | Unknown | None:
-        """None when it was told, has stopped, or is not known."""
-
-    async def log_tail(self, task: Task, container: str, lines: int) -> tuple[str, ...]:
-        """The last lines that a container has logged with awslogs; none when its logs are elsewhere or out of reach."""
 
 
 # ---- the record of a run --------------------------------------------------------------------------------------------
