@@ -12,6 +12,7 @@ import pytest
 from spotjob.controller.figures import Figures
 from spotjob.controller.probes import Probes
 from spotjob.controller.store import Store
+from spotjob.core.sequence.resources import SequencePhase
 from spotjob.local.probes import free_ports
 from tests.builders import a_job, running
 
@@ -22,8 +23,14 @@ def figures() -> Figures:
     for job in (a_job(name="new"), running()):
         store.put(job)
     listener = SimpleNamespace(counts=Counter(interruption=2, broken=1))
+    sequences = [SimpleNamespace(status=SimpleNamespace(phase=phase)) for phase in (None, SequencePhase.RUNNING)]
     runtime: Any = SimpleNamespace(
-        store=store, working=True, waiting=lambda: 3, instances_alive=lambda: 1, listener=listener
+        store=store,
+        working=True,
+        waiting=lambda: 3,
+        instances_alive=lambda: 1,
+        listener=listener,
+        sequences=lambda: sequences,
     )
     return Figures(runtime)
 
@@ -45,6 +52,8 @@ async def test_the_operator_serves_health_readiness_and_figures(figures: Figures
     assert "spotjob_instances_alive 1.0" in told
     assert 'spotjob_jobs{phase="New"} 1.0' in told
     assert 'spotjob_jobs{phase="Running"} 1.0' in told
+    assert 'spotjob_jobsequences{phase="New"} 1.0' in told
+    assert 'spotjob_jobsequences{phase="Running"} 1.0' in told
     assert 'spotjob_ec2_events_total{result="interruption"} 2.0' in told
     assert 'spotjob_ec2_events_total{result="broken"} 1.0' in told
     assert 'spotjob_ec2_events_total{result="foreign"} 0.0' in told

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -11,6 +11,8 @@ from prometheus_client.registry import Collector
 
 from spotjob.controller.listener import RESULTS
 from spotjob.controller.runtime import Runtime
+from spotjob.core.resources import SpotJob
+from spotjob.core.sequence.resources import JobSequence
 
 
 class Figures(Collector):
@@ -27,13 +29,18 @@ class Figures(Collector):
         yield GaugeMetricFamily(
             "spotjob_instances_alive", "Instances that may cost money now.", value=runtime.instances_alive()
         )
-        jobs = GaugeMetricFamily("spotjob_jobs", "SpotJobs by phase.", labels=["phase"])
-        for phase, count in Counter(str(j.status.phase or "New") for j in runtime.store.jobs()).items():
-            jobs.add_metric([phase], count)
-        yield jobs
+        yield _by_phase("spotjob_jobs", "SpotJobs by phase.", runtime.store.jobs())
+        yield _by_phase("spotjob_jobsequences", "JobSequences by phase.", runtime.sequences())
         events = CounterMetricFamily(
             "spotjob_ec2_events", "Messages from the queue of EC2's events, by what became of them.", labels=["result"]
         )
         for result in RESULTS:
             events.add_metric([result], runtime.listener.counts[result])
         yield events
+
+
+def _by_phase(name: str, what: str, resources: Iterable[SpotJob | JobSequence]) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, what, labels=["phase"])
+    for phase, count in Counter(str(one.status.phase or "New") for one in resources).items():
+        family.add_metric([phase], count)
+    return family

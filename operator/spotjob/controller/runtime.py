@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -130,6 +130,10 @@ class Runtime:
     def waiting(self) -> int:
         """Jobs that wait to be looked at."""
         return len(self._queue)
+
+    def sequences(self) -> Iterable[JobSequence]:
+        """Every JobSequence that this process knows."""
+        return () if self._sequences is None else self._sequences.known.all()
 
     def instances_alive(self) -> int:
         """Instances that may cost money now, as far as this process has seen."""

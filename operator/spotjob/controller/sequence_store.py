@@ -63,6 +63,9 @@ class SequenceStore:
         if known is not None and known.metadata.uid == held.metadata.uid:
             del self._held[held.key]
 
+    def all(self) -> Iterable[JobSequence]:
+        return self._held.values()
+
     def keys(self) -> frozenset[str]:
         return frozenset(self._held)
 
