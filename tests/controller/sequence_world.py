@@ -16,7 +16,7 @@ from typing import Any
 from spotjob.controller.sequences import Sequences
 from spotjob.controller.store import Store
 from spotjob.core.resources import SpotJob
-from spotjob.core.sequence.checks import Problem
+from spotjob.core.sequence.model_faults import Fault
 from spotjob.core.sequence.resources import JobSequence
 from tests.controller.sequence_line import Life, Line
 from tests.simulation.account import LoopClock
@@ -206,7 +206,7 @@ class World:
             self.changed("SpotJob", raw)
 
 
-def _check(parameters: Mapping[str, Any]) -> Sequence[Problem]:
+def _check(parameters: Mapping[str, Any]) -> Sequence[Fault]:
     return [] if "task_definition" in parameters else [(("task_definitionn",), "unknown key")]
 
 

@@ -85,8 +85,8 @@ async def test_what_a_step_said_is_given_to_the_next():
     ("step", "message"),
     [
         ({**ecs("a"), "parameters": {"task": "d"}}, "steps[1].parameters.task_definitionn: unknown key"),
-        (spot("a", imagee="b"), "steps[1].parameters.imagee: unknown field; did you mean image?"),
-        (spot("a", backoffLimit="x"), "steps[1].parameters.backoffLimit: Input should be a valid integer"),
+        (spot("a", imagee="b"), "steps[1].parameters.imagee: unknown key imagee, did you mean image?"),
+        (spot("a", backoffLimit="x"), "steps[1].parameters.backoffLimit: must be a whole number"),
         (spot("a", args=["${HOME}"]), "steps[1].parameters: ${HOME} is not known"),
         (spot("a", args=["${steps.b.result}"]), "steps[1].parameters: refers to step b"),
     ],

@@ -27,9 +27,19 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "a typo": ({"imagee": "b"}, "imagee", "did you mean image?"),
     "a name of Python's": ({"backoff_limit": 1}, "backoff_limit", "did you mean backoffLimit?"),
     "a typo deep inside": ({"env": [{"name": "A", "valeu": "1"}]}, "env[0].valeu", "did you mean value?"),
-    "a text for a number": ({"backoffLimit": "x"}, "backoffLimit", "valid integer"),
-    "a number out of bounds": ({"backoffLimit": -1}, "backoffLimit", "greater than or equal to 0"),
-    "no list": ({"command": "sh"}, "command", "valid tuple"),
+    "a text for a number": ({"backoffLimit": "x"}, "backoffLimit", "must be a whole number"),
+    "a number out of bounds": ({"backoffLimit": -1}, "backoffLimit", "must be at least 0"),
+    "two limits that do not fit": (
+        {"activeDeadlineSeconds": 60, "attemptDeadlineSeconds": 61},
+        "attemptDeadlineSeconds",
+        "must not be more than activeDeadlineSeconds",
+    ),
+    "a job that may be gone before its verdict is read": (
+        {"ttlSecondsAfterFinished": 5},
+        "ttlSecondsAfterFinished",
+        "at least 3600",
+    ),
+    "no list": ({"command": "sh"}, "command", "must be a list"),
 }
 
 

@@ -9,10 +9,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spotjob.core.sequence.spot_spec import HOLDS
 from spotjob.core.sequence.steps import MOST_STEPS
 from spotjob.core.spec import SpotJobSpec
 from spotjob.sequencer.document import InvalidDocument, read_document
-from spotjob.sequencer.spot_rules import HOLDS
 
 NAMES = {"A": "5", "B": "x: [y"}
 

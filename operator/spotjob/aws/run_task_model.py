@@ -20,12 +20,14 @@ from typing import Any
 from botocore import xform_name
 from botocore.session import get_session
 
+from spotjob.core.sequence.model_faults import Fault
 from spotjob.core.sequence.references import is_reference
 
 MOST_TASKS = 10
 """RunTask's limit for `count`, which the model does not state."""
 FIXED = ("cluster", "count", "started_by")
 """They are needed before any step has run."""
+TOKEN = "client_token"  # noqa: S105
 STARTED_BY = re.compile(r"[A-Za-z0-9/_-]{1,128}")
 BOOLEANS = {"true": True, "false": False}
 NUMBER = re.compile(r"[+-]?[0-9]{1,18}")
@@ -38,6 +40,13 @@ class ParameterProblem:
     path: tuple[str | int, ...]
     """Keys and, in lists, places from 0, down to the key or value that is wrong; for a missing key, its mapping."""
     message: str
+
+
+def parameter_faults(parameters: Mapping[str, Any]) -> list[Fault]:
+    """Everything that RunTask would refuse, as far as its model tells, and what the Sequencer sets itself."""
+    own: list[Fault] = [((TOKEN,), "is set by the Sequencer, a new one for each try")] if TOKEN in parameters else []
+    asked = {key: value for key, value in parameters.items() if key != TOKEN}
+    return own + [(problem.path, problem.message) for problem in problems(asked)]
 
 
 def problems(parameters: Mapping[str, Any]) -> list[ParameterProblem]:

@@ -12,7 +12,7 @@ import random
 import secrets
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from importlib.resources import files
 from typing import Any, NoReturn, TypeVar
@@ -24,7 +24,7 @@ from spotjob.aws.clients import make_aws
 from spotjob.aws.dynamodb import open_table
 from spotjob.aws.ecs import EcsRegions, make_ecs
 from spotjob.aws.interruptions import make_queues
-from spotjob.aws.run_task_model import problems
+from spotjob.aws.run_task_model import parameter_faults
 from spotjob.clock import RealClock
 from spotjob.controller.figures import Figures
 from spotjob.controller.lease import Lease
@@ -118,11 +118,8 @@ async def _main(settings: Settings) -> None:
 def _sequences(
     settings: Settings, kube: KubeClient, ecs: EcsRegions, spot_jobs: Store, clock: RealClock, lease: Lease
 ) -> Sequences:
-    def check(parameters: Mapping[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:
-        return [(each.path, each.message) for each in problems(parameters)]
-
     api = KubeSequences(kube, clock)
-    return Sequences(api, kube, ecs, check, spot_jobs, clock, lease, settings.sequence_poll_seconds)
+    return Sequences(api, kube, ecs, parameter_faults, spot_jobs, clock, lease, settings.sequence_poll_seconds)
 
 
 def _table(settings: Settings) -> Callable[[], Awaitable[Table]] | None:

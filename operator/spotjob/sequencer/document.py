@@ -9,12 +9,12 @@ import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from spotjob.core.sequence.model_faults import Path, invalid
+from spotjob.core.sequence.spelling import unknown
 from spotjob.core.sequence.steps import MOST_STEPS, Sequence, Step, When
-from spotjob.sequencer.checking import invalid
 from spotjob.sequencer.nodes import Entries, Items, Node, Scalar, data, is_null, locate
-from spotjob.sequencer.problems import Findings, InvalidDocument, Path, Place, Problem
+from spotjob.sequencer.problems import Findings, InvalidDocument, Place, Problem
 from spotjob.sequencer.reading import read_tree
-from spotjob.sequencer.spelling import unknown
 from spotjob.sequencer.spot_job import ReadFile
 from spotjob.sequencer.step import StepReader
 from spotjob.sequencer.substitution import Substitution

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from spotjob.sequencer.problems import Path, Place
+from spotjob.core.sequence.model_faults import Path
+from spotjob.sequencer.problems import Place
 from spotjob.sequencer.scalars import Value
 
 

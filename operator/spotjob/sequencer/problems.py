@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-LONGEST_KEY = 64
-"""Characters of a key that are shown."""
-
-Path = tuple[str | int, ...]
-"""From the root of the file: keys, and places in lists from 0."""
+from spotjob.core.sequence.model_faults import Path
+from spotjob.core.sequence.spelling import shown
 
 
 class Place(NamedTuple):
@@ -70,9 +67,3 @@ def where(path: Path) -> str:
         path = ("steps", *path)
     parts = (f"[{part}]" if isinstance(part, int) else f".{shown(part)}" for part in path)
     return "".join(parts).removeprefix(".")
-
-
-def shown(key: str) -> str:
-    """A key in a message: on one line, and not too long."""
-    text = key if key.isprintable() else repr(key)[1:-1]
-    return text if len(text) <= LONGEST_KEY else f"{text[:LONGEST_KEY]}..."

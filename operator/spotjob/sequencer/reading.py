@@ -11,8 +11,10 @@ from typing import Any
 
 import yaml
 
+from spotjob.core.sequence.model_faults import Path
+from spotjob.core.sequence.spelling import shown
 from spotjob.sequencer.nodes import Entries, Entry, Items, Node, Scalar
-from spotjob.sequencer.problems import Findings, Path, Place, shown
+from spotjob.sequencer.problems import Findings, Place
 from spotjob.sequencer.scalars import Value, resolve
 
 MOST_BYTES = 1 << 20

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from spotjob.core.sequence.references import PLACEHOLDER, WELL_FORMED
+from spotjob.core.sequence.spelling import nearest, shown
 from spotjob.sequencer.nodes import Entries, Items, Node, Scalar
-from spotjob.sequencer.problems import shown
-from spotjob.sequencer.spelling import nearest
 
 
 def references(scalar: Scalar) -> list[str]:

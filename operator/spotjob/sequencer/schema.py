@@ -13,10 +13,10 @@ from typing import Any
 
 from spotjob.aws.run_task_schema import LATER, run_task_schema
 from spotjob.core.crd import structural
+from spotjob.core.sequence.spot_spec import SHORTEST_TTL_SECONDS
 from spotjob.core.sequence.steps import MOST_STEPS, Sequence, Step
 from spotjob.core.spec import SpotJobSpec
 from spotjob.core.wire import wire_name
-from spotjob.sequencer.spot_job import SHORTEST_TTL_SECONDS
 from spotjob.sequencer.step import ECS_ONLY, JOB, KEYS
 
 Json = dict[str, Any]

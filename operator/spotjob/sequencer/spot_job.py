@@ -6,30 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from spotjob.core.spec import SpotJobSpec
+from spotjob.core.sequence.spot_spec import spec_faults
 from spotjob.core.wire import API_VERSION
-from spotjob.sequencer.checking import Fault, against_rules, against_schema, invalid
 from spotjob.sequencer.nodes import Entries, Node, data, locate
 from spotjob.sequencer.problems import Findings, Place
 from spotjob.sequencer.reading import read_tree
-from spotjob.sequencer.spot_rules import HOLDS
 from spotjob.sequencer.substitution import as_data
 
 ReadFile = Callable[[str], str]
 """The text of a file, by its path relative to the sequence. Raises OSError, ValueError."""
-
-SHORTEST_TTL_SECONDS = 3600
-"""A job that is deleted sooner may be gone before its verdict was read."""
-
-
-def spec_faults(spec: dict[str, Any]) -> list[Fault]:
-    """Everything for which the API server would refuse a SpotJob, and what a step cannot do with."""
-    found = [*against_schema(SpotJobSpec, spec), *invalid(SpotJobSpec, spec), *against_rules(SpotJobSpec, spec, HOLDS)]
-    ttl = spec.get("ttlSecondsAfterFinished")
-    if type(ttl) is int and 0 <= ttl < SHORTEST_TTL_SECONDS:
-        why = f"must be at least {SHORTEST_TTL_SECONDS}, or the job may be gone before its verdict was read"
-        found.append((("ttlSecondsAfterFinished",), why))
-    return found
 
 
 @dataclass(frozen=True, slots=True)

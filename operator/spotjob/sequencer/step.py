@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from spotjob.aws.run_task_model import FIXED
+from spotjob.aws.run_task_model import FIXED, parameter_faults
+from spotjob.core.sequence.model_faults import Fault, Path, invalid
+from spotjob.core.sequence.spelling import shown, unknown
+from spotjob.core.sequence.spot_spec import spec_faults
 from spotjob.core.sequence.steps import Step, When
-from spotjob.sequencer.checking import Fault, invalid
-from spotjob.sequencer.ecs_task import parameter_faults
 from spotjob.sequencer.nodes import Entries, Entry, Node, Scalar, data, is_null, locate, scalars
-from spotjob.sequencer.problems import Findings, Path, Place, shown
+from spotjob.sequencer.problems import Findings, Place
 from spotjob.sequencer.references import marked, references, result_of, wrong
-from spotjob.sequencer.spelling import unknown
-from spotjob.sequencer.spot_job import Manifest, ReadFile, read_manifest, spec_faults
+from spotjob.sequencer.spot_job import Manifest, ReadFile, read_manifest
 
 KEYS = tuple(name for name in Step.model_fields if name not in ("name", "when"))
 """Below the name of a step; `job` is a way to write `parameters`."""

@@ -19,10 +19,11 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+from spotjob.core.sequence.model_faults import Path
+from spotjob.core.sequence.spelling import nearest, shown
 from spotjob.sequencer.nodes import Entries, Items, Node, Scalar
-from spotjob.sequencer.problems import Findings, Path, shown
+from spotjob.sequencer.problems import Findings
 from spotjob.sequencer.scalars import Value, resolve
-from spotjob.sequencer.spelling import nearest
 
 NAMED = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 BRACE = re.compile(rf"\$\$\{{|{NAMED.pattern}|(\$\{{steps\.[^{{}}]*\}})|(\$\{{steps\.)|\$\{{")

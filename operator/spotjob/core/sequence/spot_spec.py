@@ -1,6 +1,7 @@
-"""The rules over several fields of a SpotJob, which its schema states in CEL for the API server (core/spec.py).
+"""The parameters of a spot_job step, held against all that the API server will hold its SpotJob against. Pure.
 
-The same, said once more in Python: so that a step that the API server would refuse is told before the first one runs.
+The rules over several fields, which the schema states in CEL (core/spec.py), are said once more in Python: so that a
+step that the API server would refuse is told before the first one runs.
 """
 
 from __future__ import annotations
@@ -8,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from spotjob.core.spec import STARTUP_DEADLINE_SECONDS
+from spotjob.core.sequence.model_faults import Fault, against_rules, against_schema, invalid
+from spotjob.core.spec import STARTUP_DEADLINE_SECONDS, SpotJobSpec
 
 Spec = dict[str, Any]
+
+SHORTEST_TTL_SECONDS = 3600
+"""A job that is deleted sooner may be gone before its verdict was read."""
 
 
 def _fallback(spec: Spec) -> Spec:
@@ -71,3 +76,13 @@ HOLDS: dict[str, Callable[[Any], bool]] = {
     ),
 }
 """By the message of the rule, whether the part of the spec that it concerns keeps it. May raise TypeError."""
+
+
+def spec_faults(spec: Spec) -> list[Fault]:
+    """Everything for which the API server would refuse a SpotJob, and what a step cannot do with."""
+    found = [*against_schema(SpotJobSpec, spec), *invalid(SpotJobSpec, spec), *against_rules(SpotJobSpec, spec, HOLDS)]
+    ttl = spec.get("ttlSecondsAfterFinished")
+    if type(ttl) is int and 0 <= ttl < SHORTEST_TTL_SECONDS:
+        why = f"must be at least {SHORTEST_TTL_SECONDS}, or the job may be gone before its verdict was read"
+        found.append((("ttlSecondsAfterFinished",), why))
+    return found

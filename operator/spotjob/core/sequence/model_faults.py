@@ -1,4 +1,4 @@
-"""Data against a pydantic model: every error by its path, in the words of people who write YAML.
+"""Data against a pydantic model: every error by its path, in the words of people who write YAML. Pure.
 
 The models read leniently (core/wire.py), as an operator has to; a person's file is read strictly: no unknown keys,
 no text for a number.
@@ -15,11 +15,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from spotjob.core.sequence.references import is_reference
-from spotjob.sequencer.problems import Path
-from spotjob.sequencer.spelling import unknown
+from spotjob.core.sequence.spelling import unknown
+
+Path = tuple[str | int, ...]
+"""Keys, and places in lists from 0."""
 
 Fault = tuple[Path, str]
-"""A path below the data, and a message."""
+"""A path below the data, and a message. It shows no value, which may be a secret."""
 
 Rules = Mapping[str, Callable[[Any], bool]]
 """By a rule's message, whether data keep it."""

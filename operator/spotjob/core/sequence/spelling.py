@@ -1,11 +1,18 @@
-"""What somebody may have meant."""
+"""A key in a message, and what somebody may have meant by it. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from spotjob.sequencer.problems import LONGEST_KEY, shown
+LONGEST_KEY = 64
+"""Characters of a key that are shown."""
+
+
+def shown(key: str) -> str:
+    """A key in a message: on one line, and not too long."""
+    text = key if key.isprintable() else repr(key)[1:-1]
+    return text if len(text) <= LONGEST_KEY else f"{text[:LONGEST_KEY]}..."
 
 
 def unknown(word: str, choices: Iterable[str], what: str = "key") -> str:
