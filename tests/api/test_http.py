@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from inspect import iscoroutinefunction, isfunction
+from typing import Any
 
 import pytest
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 
+from spotjob.api import instances, people
 from spotjob.core.contract import MAX_BODY_BYTES
 from tests.api.test_claiming import assert_problem
 from tests.api.world import World, launched
@@ -86,3 +91,18 @@ async def test_the_document_names_the_problems_and_the_fields_of_a_spec(world: W
     schemas = document["components"]["schemas"]
     assert "image" in schemas["SpotJobSpec-Input" if "SpotJobSpec-Input" in schemas else "SpotJobSpec"]["properties"]
     assert "detail" in schemas["Problem"]["properties"]
+
+
+def called_by(dependant: Dependant) -> Iterator[Any]:
+    """The endpoint and everything that it depends on."""
+    yield dependant.call
+    for each in dependant.dependencies:
+        yield from called_by(each)
+
+
+def test_no_request_waits_for_a_thread() -> None:
+    """FastAPI calls a plain function in a thread of a pool, for which requests queue."""
+    routes = [route for router in (people.router, instances.router) for route in router.routes]
+    called = {call for route in routes if isinstance(route, APIRoute) for call in called_by(route.dependant)}
+    assert len(called) > len(routes) == 10
+    assert [call for call in called if not iscoroutinefunction(call if isfunction(call) else call.__call__)] == []

@@ -38,7 +38,7 @@ def _verified(given: Services, sent: _Sent, kind: Kind) -> Claims:
         raise unauthorized(f"the token is refused: {error}") from error
 
 
-def launched(given: Given, sent: Annotated[_Sent, Security(_launch)]) -> Claims:
+async def launched(given: Given, sent: Annotated[_Sent, Security(_launch)]) -> Claims:
     """An instance of this cluster. Raises 401 for a bad token, 403 for another cluster's."""
     claims = _verified(given, sent, "launch")
     if claims.uid != given.cluster_uid:
@@ -46,7 +46,7 @@ def launched(given: Given, sent: Annotated[_Sent, Security(_launch)]) -> Claims:
     return claims
 
 
-def agent(
+async def agent(
     uid: Annotated[str, Path(max_length=64)],
     number: Annotated[int, Path(ge=1)],
     given: Given,
@@ -59,7 +59,7 @@ def agent(
     return claims
 
 
-def container(given: Given, sent: Annotated[_Sent, Security(_container)]) -> Claims:
+async def container(given: Given, sent: Annotated[_Sent, Security(_container)]) -> Claims:
     return _verified(given, sent, "container")
 
 

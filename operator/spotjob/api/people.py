@@ -81,23 +81,23 @@ class Deleted(Wire):
     uid: str
 
 
-class Page:
-    """Which jobs to list."""
+async def _page(
+    limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = PAGE,
+    continue_: Annotated[str | None, Query(alias="continue", max_length=4096)] = None,
+    label_selector: Annotated[str | None, Query(alias="labelSelector", max_length=1024)] = None,
+    phase: Annotated[Phase | None, Query()] = None,
+) -> dict[str, str]:
+    asked = {
+        "limit": str(limit),
+        "continue": continue_,
+        "labelSelector": label_selector,
+        "fieldSelector": None if phase is None else f"status.phase={phase.value}",
+    }
+    return {name: value for name, value in asked.items() if value}
 
-    def __init__(
-        self,
-        limit: Annotated[int, Query(ge=1, le=LARGEST_PAGE)] = PAGE,
-        continue_: Annotated[str | None, Query(alias="continue", max_length=4096)] = None,
-        label_selector: Annotated[str | None, Query(alias="labelSelector", max_length=1024)] = None,
-        phase: Annotated[Phase | None, Query()] = None,
-    ) -> None:
-        asked = {
-            "limit": str(limit),
-            "continue": continue_,
-            "labelSelector": label_selector,
-            "fieldSelector": None if phase is None else f"status.phase={phase.value}",
-        }
-        self.params = {name: value for name, value in asked.items() if value}
+
+Page = Annotated[dict[str, str], Depends(_page)]
+"""Which jobs to list: the API server's own parameters."""
 
 
 # ---- reading ------------------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ _LISTED: Responses = {200: {"model": JobPage, "description": "A page of SpotJobs
 
 
 @router.get("/jobs", responses=_LISTED | documented(400, 410, *_PROBLEMS), dependencies=[Depends(everywhere("list"))])
-async def list_all_jobs(given: Given, page: Annotated[Page, Depends()]) -> JSONResponse:
+async def list_all_jobs(given: Given, page: Page) -> JSONResponse:
     """The jobs of all namespaces."""
     return await _list(given, None, page)
 
@@ -116,13 +116,13 @@ async def list_all_jobs(given: Given, page: Annotated[Page, Depends()]) -> JSONR
     responses=_LISTED | documented(400, 410, *_PROBLEMS),
     dependencies=[Depends(in_namespace("list"))],
 )
-async def list_jobs(given: Given, namespace: Namespace, page: Annotated[Page, Depends()]) -> JSONResponse:
+async def list_jobs(given: Given, namespace: Namespace, page: Page) -> JSONResponse:
     """The jobs of one namespace."""
     return await _list(given, namespace, page)
 
 
 async def _list(given: Services, namespace: str | None, page: Page) -> JSONResponse:
-    found = await given.kube.list_raw(namespace, page.params)
+    found = await given.kube.list_raw(namespace, page)
     more = found.get("metadata", {}).get("continue")
     return JSONResponse({"items": found["items"]} | ({"continue": more} if more else {}))
 

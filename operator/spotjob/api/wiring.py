@@ -82,7 +82,7 @@ class Services:
     turns: Turns = field(default_factory=Turns)
 
 
-def services(request: Request) -> Services:
+async def services(request: Request) -> Services:
     return cast(Services, request.app.state.services)
 
 
