@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 import time
@@ -109,10 +110,14 @@ def test_the_kill_timer_ends_an_instance_whose_image_never_comes(fleet: Fleet) -
     assert fleet.world.reports[instance] == []
 
 
-def test_the_kill_timer_lets_a_container_that_has_begun_run_on(fleet: Fleet, image: str) -> None:
+@pytest.mark.parametrize("killed", [False, True], ids=["an agent that lives", "an agent that is killed"])
+def test_the_kill_timer_lets_a_container_that_has_begun_run_on(fleet: Fleet, image: str, killed: bool) -> None:
     start_by = datetime.now(UTC) + timedelta(seconds=15)
     script = f"until [ $(date +%s) -gt {start_by.timestamp() + 1:.0f} ]; do sleep 0.2; done"
     instance = fleet.run(image=image, script=script, start_by=start_by)
+    if killed:
+        fleet.world.until(lambda: fleet.running(instance))
+        os.kill(fleet.agent_pid(instance), signal.SIGKILL)
     report = fleet.world.final(instance)
     assert (report.exit_code, report.at > start_by) == (0, True)
 

@@ -10,7 +10,7 @@ import json
 import re
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -40,6 +40,7 @@ class World(ThreadingHTTPServer):
         """Tokens of the containers that called back."""
         self.orders: dict[str, HeartbeatAnswer] = {}
         self.waits: dict[str, list[float]] = defaultdict(list)
+        self.hung: Counter[str] = Counter()  # calls that were made to hang, by instance
         """When each heartbeat came, on the monotonic clock."""
         self.hang: set[str] = set()
         """Calls that get no answer while their name is here."""
@@ -103,6 +104,7 @@ class World(ThreadingHTTPServer):
         assert found, path
         if found[2] == "heartbeat":
             self.waits[found[1]].append(time.monotonic())
+        self.hung[found[1]] += found[2] in self.hang
         self.changed.wait_for(lambda: found[2] not in self.hang, 60)
         return self._refused(found[2]) or self._attempt(found[1], found[2], token, body, int(found[3] or 0))
 

@@ -56,7 +56,7 @@ async def test_sigterm_ends_it_at_once_although_a_question_is_held_open(api: Api
         assert await asyncio.to_thread(process.wait, 8) == 0
 
 
-async def test_a_hundred_heartbeats_held_open_delay_the_exit_by_less_than_a_second(api: Api, scene: Scene) -> None:
+async def test_a_hundred_heartbeats_held_open_do_not_hold_up_the_exit(api: Api, scene: Scene) -> None:
     job = await scene.bound()
     agent = bearer((await scene.claim(job)).json()["agentToken"])
     url = f"/v1/attempts/{job.metadata.uid}/1/heartbeat"
@@ -76,7 +76,7 @@ async def test_a_hundred_heartbeats_held_open_delay_the_exit_by_less_than_a_seco
             took[heartbeats] = time.monotonic() - begun
             assert {answer.json()["order"] for answer in await asyncio.gather(*asking)} <= {"continue"}
     print(f"SIGTERM to the exit: {took[0]:.2f} s, with 100 heartbeats held open {took[100]:.2f} s")
-    assert took[100] - took[0] < 5  # a held heartbeat would keep it for 30 s
+    assert took[100] - took[0] < 5  # a held heartbeat would keep it for its grace of 10 s
 
 
 async def test_no_token_and_no_secret_is_in_the_log(api: Api, scene: Scene, control_plane: ControlPlane) -> None:

@@ -18,6 +18,8 @@ from tests.e2e.platform import DONE, Person
 pytestmark = pytest.mark.e2e
 
 JOBS, AT_ONCE = 50, 5
+EXIT_SECONDS = 4.0
+"""kopf alone would take five: so long it waits for tasks that it does not know."""
 STUCK_SECONDS = 40
 """How long the launch of the last test has no answer."""
 LAUNCHED = "Requested/Booting"
@@ -67,7 +69,9 @@ def kill(both: Replicas, leader: str) -> tuple[float, str]:
 
 def ask_to_end(both: Replicas, leader: str) -> tuple[float, str]:
     sent = both.send(leader, signal.SIGTERM)
-    return sent, f"; the process ended after {both.ends(leader, 10):.2f} s"
+    ended = both.ends(leader, 10)
+    assert ended < EXIT_SECONDS
+    return sent, f"; the process ended after {ended:.2f} s"
 
 
 def freeze(both: Replicas, leader: str) -> tuple[float, str]:
@@ -133,7 +137,7 @@ def test_a_launch_without_an_answer_does_not_hold_up_the_exit_and_serves_the_nex
     with capsys.disabled():
         print(f"\nSIGTERM with a CreateFleet under way: the process ended after {ended:.2f} s")
     status = person.finished("patient")
-    assert ended < STUCK_SECONDS / 2
+    assert ended < EXIT_SECONDS
     assert (status["phase"], len(status["attempts"]), runs.counted["patient"]) == ("TerminatedOK", 1, 1)
     assert person.calls("CreateFleet") == launches + 1
     person.until(lambda: not person.alive(), 60, "no instance to be alive")

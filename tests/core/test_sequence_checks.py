@@ -57,8 +57,39 @@ def test_an_absent_image_is_a_fault_and_a_whole_spec_is_none():
 
 
 def test_a_value_that_is_given_later_is_let_through_and_only_that():
-    given = {"image": "a:1", "backoffLimit": "${steps.first.result.tries}", "startAt": "${steps.first.result.x}y"}
-    assert [path for path, _ in of_spot_job(given)] == [("startAt",)]
+    later = "${steps.first.result.x}"
+    given = {
+        "image": later,
+        "backoffLimit": later,
+        "startAt": f"{later}T00:00:00Z",
+        "args": [later, f"--rows={later}"],
+        "resources": {"requests": {"cpu": later, "memory": f"{later}Gi"}},
+        "env": [{"name": "A", "value": later}],
+    }
+    assert of_spot_job(given) == []
+    assert [path for path, _ in of_spot_job({**given, "env": later, "startAt": "$${steps.first.result.x}"})] == [
+        ("startAt",)
+    ]
+
+
+def test_a_key_without_a_value_is_as_one_that_is_absent():
+    sources = {"secretKeyRef": {"name": "s", "key": "k"}, "configMapKeyRef": None}
+    given = {
+        "image": "a:1",
+        "resources": {"requests": {"cpu": None}},
+        "env": [{"name": "A", "value": "x", "valueFrom": None}, {"name": "B", "value": None, "valueFrom": sources}],
+        "capacity": {"type": "on-demand", "fallback": None},
+    }
+    assert of_spot_job(given) == []
+
+
+def test_what_is_there_twice_and_what_has_no_end_are_faults():
+    twice = {"image": "a:1", "env": [{"name": "A"}, {"name": "B"}, {"name": "A", "value": "x"}]}
+    assert of_spot_job(twice) == [(("env", 2), "has the same name as an earlier one")]
+    deep: dict[str, Any] = {}
+    for _ in range(5000):
+        deep = {"x": deep}
+    assert of_spot_job({"image": "a:1", "env": deep}) == [((), "is nested too deeply")]
 
 
 def test_no_value_stands_in_a_fault():

@@ -102,7 +102,7 @@ class Owner(Person):
         return [c for i in instances for c in engine.containers(f"spotjob.instance={i}")]
 
     def ends(self, instances: Sequence[str], within: float) -> Mapping[str, Ending]:
-        """Watch until all are terminated, `within` seconds of the last one's launch."""
+        """Watch until all are terminated, `within` seconds of the last one's launch or half as much more."""
         seen: dict[str, Ending] = {}
 
         def all_gone() -> bool:
@@ -112,8 +112,11 @@ class Owner(Person):
             return len(seen) == len(instances)
 
         youngest = min(_age(i) for i in self.instances() if i["id"] in instances)
-        self.until(all_gone, max(within - youngest, 5), f"{', '.join(instances)} to be terminated")
-        return {instance: replace(e, age=self._asked_at(instance) or e.age) for instance, e in seen.items()}
+        limit = max(within, youngest + 5)
+        self.until(all_gone, limit - youngest, f"{', '.join(instances)} to be terminated")
+        endings = {instance: replace(e, age=self._asked_at(instance) or e.age) for instance, e in seen.items()}
+        assert {instance: e.age for instance, e in endings.items() if e.age > 1.5 * limit} == {}
+        return endings
 
     def _asked_at(self, instance: str) -> float | None:
         """How old it was when somebody called TerminateInstances, in seconds, as EC2 keeps it."""

@@ -330,8 +330,8 @@ class Life:
         if container and container["State"]["Status"] == "created" and not container["State"]["ExitCode"]:
             remember(BEGUN, dict)  # from here on a container that is missing has run: it is never made again
             if self._wanted:
-                move_kill_timer(self._job["powerOffAt"])
                 tolerate("start", lambda: patiently(lambda: engine("POST", f"{self._path}/start")))  # inspect decides
+                move_kill_timer(self._job["powerOffAt"])
         container = self._watch()
         logs = tolerate("logs", lambda: engine("GET", f"{self._path}/logs?stdout=1&stderr=1&tail=200"))
         return {**ending(container, self._boot), "logTail": log_tail(logs or b"")}

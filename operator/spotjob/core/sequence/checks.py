@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from spotjob.core.sequence.model_faults import Fault, Path
-from spotjob.core.sequence.references import Unresolved, is_reference, references
+from spotjob.core.sequence.references import Unresolved, has_reference, references
 from spotjob.core.sequence.resources import JobSequenceSpec
 from spotjob.core.sequence.spot_spec import spec_faults
 from spotjob.core.sequence.steps import Sequence, Step
@@ -59,17 +59,27 @@ def _references(step: Step) -> frozenset[tuple[str, ...]]:
 
 def of_spot_job(parameters: Mapping[str, Any]) -> list[Fault]:
     """What a SpotJob with this spec would be refused for. What a result will be is not judged."""
-    return [fault for fault in spec_faults(dict(parameters)) if not _given_later(parameters, fault[0])]
+    try:
+        return [fault for fault in spec_faults(_without_nulls(parameters)) if not _given_later(parameters, fault[0])]
+    except RecursionError:
+        return [((), "is nested too deeply")]
+
+
+def _without_nulls(value: Any) -> Any:
+    """As the API server takes it: a key without a value is as one that is absent."""
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _given_later(value: Any, path: Path) -> bool:
-    """The value at this path, or as near to it as there is one, is a reference."""
+    """The value at this path, or as near to it as there is one, holds a reference."""
     for part in path:
         try:
             value = value[part]
         except (LookupError, TypeError):
             break
-    return isinstance(value, str) and is_reference(value)
+    return isinstance(value, str) and has_reference(value)
 
 
 def _text(path: Path) -> str:

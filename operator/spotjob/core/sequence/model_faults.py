@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -73,14 +74,20 @@ def _message(error: ErrorDetails) -> str:
 
 def against_rules(model: type[BaseModel], data: Mapping[str, Any], holds: Rules) -> list[Fault]:
     """The rules over several fields, in the schema of a wire type, that JSON data breaks."""
-    schema = model.model_json_schema(by_alias=True)
+    schema = _schema(model)
     return list(_broken_rules(schema, schema.get("$defs", {}), data, (), holds))
 
 
 def against_schema(model: type[BaseModel], data: Mapping[str, Any]) -> list[Fault]:
-    """What only the schema of a wire type tells: unknown keys, and quantities."""
-    schema = model.model_json_schema(by_alias=True)
+    """What only the schema of a wire type tells: unknown keys, quantities, and what may not be there twice."""
+    schema = _schema(model)
     return list(_against(schema, schema.get("$defs", {}), data, ()))
+
+
+@cache
+def _schema(model: type[BaseModel]) -> Mapping[str, Any]:
+    """It takes longer to make than everything else here takes."""
+    return model.model_json_schema(by_alias=True)
 
 
 def _against(schema: Mapping[str, Any], definitions: Mapping[str, Any], data: Any, path: Path) -> Iterator[Fault]:
@@ -90,8 +97,20 @@ def _against(schema: Mapping[str, Any], definitions: Mapping[str, Any], data: An
     if isinstance(data, Mapping) and "properties" in schema:
         known = schema["properties"]
         yield from (((*path, key), unknown(key, known)) for key in data if key not in known)
+    if isinstance(data, list) and "x-kubernetes-list-map-keys" in schema:
+        yield from _repeated(schema["x-kubernetes-list-map-keys"], data, path)
     for part, inner, value in _parts(schema, data):
         yield from _against(inner, definitions, value, (*path, part))
+
+
+def _repeated(keys: Iterable[str], data: Iterable[Any], path: Path) -> Iterator[Fault]:
+    """Items of a list that is a map by these keys, and that has them already."""
+    known = []
+    for place, item in enumerate(data):
+        name = [item.get(key) for key in keys] if isinstance(item, Mapping) else None
+        if name is not None and name in known:
+            yield (*path, place), f"has the same {' and '.join(keys)} as an earlier one"
+        known.append(name)
 
 
 def _is_quantity(data: Any, pattern: str) -> bool:

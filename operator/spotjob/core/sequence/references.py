@@ -47,6 +47,11 @@ def is_reference(text: str) -> bool:
     return match is not None and _refers(match)
 
 
+def has_reference(text: str) -> bool:
+    """What the text will be is not known before the steps before it have run."""
+    return any(_refers(match) for match in PLACEHOLDER.finditer(text))
+
+
 def _refers(match: re.Match[str]) -> bool:
     return match["inner"] is not None
 

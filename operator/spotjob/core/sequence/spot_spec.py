@@ -79,7 +79,7 @@ HOLDS: dict[str, Callable[[Any], bool]] = {
 
 
 def spec_faults(spec: Spec) -> list[Fault]:
-    """Everything for which the API server would refuse a SpotJob, and what a step cannot do with."""
+    """All that is known to make the API server refuse a SpotJob, and what a step cannot do with."""
     found = [*against_schema(SpotJobSpec, spec), *invalid(SpotJobSpec, spec), *against_rules(SpotJobSpec, spec, HOLDS)]
     ttl = spec.get("ttlSecondsAfterFinished")
     if type(ttl) is int and 0 <= ttl < SHORTEST_TTL_SECONDS:
