@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -40,6 +41,35 @@ async def test_after_kill_9_the_same_agent_goes_on(api: Api, scene: Scene) -> No
         process.wait(60)
     assert first.json() == again.json() == other_replica.json()
     assert first.status_code == 200
+
+
+async def test_a_claim_whose_agent_has_hung_up_is_not_made(api: Api, scene: Scene) -> None:
+    """An API that stood still finds such requests when it goes on; their instances may be dead by then."""
+    job = await scene.bound()
+    (port,) = probes.free_ports(1)
+    second = Api({**api.environ, "SPOTJOB_API_PORT": str(port)}, f"http://127.0.0.1:{port}", api.log)
+    process = second.start()
+    asked = httpx.Request(
+        "POST",
+        f"{second.url}/v1/instances/{scene.instance}/claim",
+        json={"uid": job.metadata.uid, "attempt": 1, "nonce": "nonce-of-16-chars"},
+        headers=scene.launch,
+    )
+    head = "".join(f"{name}: {value}\r\n" for name, value in asked.headers.items())
+    before = api.log.read_text().count("/claim 503")
+    try:
+        process.send_signal(signal.SIGSTOP)
+        with socket.create_connection(("127.0.0.1", port)) as agent:
+            agent.sendall(f"POST {asked.url.path} HTTP/1.1\r\n{head}\r\n".encode() + asked.read())
+        process.send_signal(signal.SIGCONT)
+        await asyncio.to_thread(
+            probes.wait_until, lambda: api.log.read_text().count("/claim 503") > before, 30, "the claim to be refused"
+        )
+    finally:
+        process.terminate()
+        process.wait(60)
+    assert (await scene.job()).status.attempts[-1].claimed_at is None
+    assert (await scene.claim(job, nonce="nonce-of-another")).status_code == 200
 
 
 async def test_sigterm_ends_it_at_once_although_a_question_is_held_open(api: Api, scene: Scene) -> None:

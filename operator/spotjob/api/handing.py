@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 
 from spotjob.api.problems import Refusal, unavailable
@@ -24,8 +24,11 @@ UNREADY_SECONDS = 10
 class Handing:
     """One claim of one instance."""
 
-    def __init__(self, given: Services, instance_id: str, asked: ClaimRequest) -> None:
-        self._given, self._instance_id, self._asked = given, instance_id, asked
+    def __init__(
+        self, given: Services, instance_id: str, asked: ClaimRequest, gone: Callable[[], Awaitable[bool]]
+    ) -> None:
+        """`gone`: whether the agent has hung up."""
+        self._given, self._instance_id, self._asked, self._gone = given, instance_id, asked, gone
         self._handed: ClaimedJob | None = None
         self._unready: Unready | None = None
 
@@ -60,6 +63,9 @@ class Handing:
         except Unready as unready:
             self._unready = unready
             return _explanation(job, unready)
+        if await self._gone():
+            # Its instance may be dead, and a claim that is younger than the death hides that nothing ever ran.
+            raise unavailable("the agent has hung up: nothing is claimed")
         return None if isinstance(answer, AlreadyYours) else replace(answer, power_off_at=self._handed.power_off_at)
 
     async def _prepare(self, job: SpotJob) -> ClaimedJob:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from spotjob.api.auth import Agent, Container, Launched
 from spotjob.api.handing import Handing
@@ -66,9 +66,11 @@ async def _confirmed(given: Services, job: SpotJob, instance_id: str) -> Assignm
 
 
 @router.post("/instances/{instance}/claim", responses=documented(400, 409, *_PROBLEMS))
-async def claim(instance_id: InstanceId, asked: ClaimRequest, given: Given, _: Launched) -> ClaimedJob:
+async def claim(
+    instance_id: InstanceId, asked: ClaimRequest, given: Given, request: Request, _: Launched
+) -> ClaimedJob:
     """Take an attempt up: the first nonce wins, the same nonce may repeat. 409 is final: power off."""
-    return await Handing(given, instance_id, asked).carry_out()
+    return await Handing(given, instance_id, asked, request.is_disconnected).carry_out()
 
 
 @router.post("/attempts/{uid}/{number}/report", responses=documented(400, *_PROBLEMS))
