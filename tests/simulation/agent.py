@@ -15,7 +15,7 @@ from spotjob.core.handover import token_claims
 from spotjob.core.ports import KubeError, Unanswered
 from spotjob.core.tokens import sign
 from tests.simulation.container import Container
-from tests.simulation.service import Over
+from tests.simulation.service import Over, Timers
 
 if TYPE_CHECKING:
     from tests.simulation.host import Host
@@ -39,7 +39,8 @@ class Agent:
     async def work(self) -> None:
         with suppress(Over):
             if self._disk.claimed is None:
-                await self._take_work()
+                self._disk.claimed = await self._take_work()
+            self._move_kill_timer(self._disk.claimed)
             if self._disk.result is None:
                 self._disk.result = await self._live()
                 self._announce(self._disk.result)
@@ -48,19 +49,21 @@ class Agent:
 
     # ---- taking work ----
 
-    async def _take_work(self) -> None:
+    async def _take_work(self) -> Timers:
         """Ask, then claim. Raises Over when refused, or when nobody wants this instance within the window."""
         until = self._host.launched + timedelta(seconds=self._world.window_seconds)
         while self._world.clock.now() < until:
             if self._disk.pair is None:
                 self._disk.pair = await _tolerate(self._world.api.assignment(self._host.id))
             if self._disk.pair is not None:
-                self._disk.claimed = await _tolerate(self._world.api.claim(self._disk.pair, self._host.id))
-            if self._disk.claimed is not None:
-                self._host.kill_at = self._disk.claimed
-                return
+                claimed: Timers | None = await _tolerate(self._world.api.claim(self._disk.pair, self._host.id))
+                if claimed is not None:
+                    return claimed
             await asyncio.sleep(1)
         raise Over(410, "nobody wants this instance")
+
+    def _move_kill_timer(self, timers: Timers) -> None:
+        self._host.kill_at = timers.power_off_at if self._disk.begun else timers.start_by
 
     # ---- the container's life ----
 
@@ -89,6 +92,8 @@ class Agent:
             return Report(kind="finished", at=self._world.clock.now(), finished_as=behaviour.fails)
         self._disk.begun = True
         self._host.start_container(self._pair)
+        assert self._disk.claimed is not None
+        self._move_kill_timer(self._disk.claimed)
         return None
 
     async def _until_ended(self, container: Container) -> None:

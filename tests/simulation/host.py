@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from spotjob.core.contract import Assignment, Report
 from spotjob.local.ec2.records import Ec2Instance
 from tests.simulation.agent import Agent
 from tests.simulation.container import Container, Story
+from tests.simulation.service import Timers
 from tests.simulation.virtual import Process
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class Disk:
     """What a reboot leaves."""
 
     pair: Assignment | None = None
-    claimed: datetime | None = None
+    claimed: Timers | None = None
     """When the instance powers itself off, as the answer to the claim said."""
     begun: bool = False
     result: Report | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from spotjob.core import claims, conditions, handover, reports
 from spotjob.core.conditions import merge_patch
@@ -22,6 +22,13 @@ class Over(KubeError):
     """A final no."""
 
 
+class Timers(NamedTuple):
+    """Where the kill timer stands: until the container begins, and from then on."""
+
+    start_by: datetime
+    power_off_at: datetime
+
+
 class Api:
     """Each method is one request; it raises Over, KubeError or Unanswered."""
 
@@ -32,17 +39,20 @@ class Api:
         jobs = await self._world.api_line.jobs_of_instance(instance_id)
         return next((found for job in jobs if (found := claims.assignment_for(job, instance_id))), None)
 
-    async def claim(self, pair: Assignment, instance_id: str) -> datetime:
+    async def claim(self, pair: Assignment, instance_id: str) -> Timers:
         """When the instance has to power off. Raises Over when the claim is refused."""
         request = ClaimRequest(uid=pair.uid, attempt=pair.attempt, nonce=f"nonce-of-{instance_id}")
         job = await self._read(pair)
         decided = claims.claim(job, instance_id, request)
         if isinstance(decided, claims.Refused) or job.running is None:
             raise Over(409, f"{pair.name}: refused")
-        power_off_at = handover.power_off_at(job, job.running, self._world.cluster.classes[0])
+        job_class = self._world.cluster.classes[0]
+        timers = Timers(
+            handover.start_by(job, job.running, job_class), handover.power_off_at(job, job.running, job_class)
+        )
         if not isinstance(decided, claims.AlreadyYours):
-            await self._write(job, replace(decided, power_off_at=power_off_at))
-        return power_off_at
+            await self._write(job, replace(decided, power_off_at=timers.power_off_at))
+        return timers
 
     async def report(self, pair: Assignment, instance_id: str, report: Report) -> None:
         now = self._world.clock.now()
