@@ -236,8 +236,8 @@ def test_a_new_run_does_not_write_over_one_that_is_open(account: Account) -> Non
     said(process, LOOKS)
     kill(process)
     end = account.run(file, "--state", str(record))
-    assert end.code == 1
-    assert account.effects == 1
+    assert (end.code, account.effects) == (2, 1)
+    assert f"--resume {json.loads(record.read_text())['run']['id']} takes it up" in end.errors[0]
 
 
 def test_without_a_place_for_the_record_nothing_is_started(account: Account) -> None:
