@@ -66,6 +66,9 @@ class Person:
     def phases(self) -> list[str]:
         return [job.get("status", {}).get("phase", "") for job in self.jobs().values()]
 
+    def reasons(self) -> list[str]:
+        return [job.get("status", {}).get("reason", "") for job in self.jobs().values()]
+
     def attempts(self, name: str) -> list[Raw]:
         return list(self.status(name).get("attempts", []))
 

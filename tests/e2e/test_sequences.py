@@ -41,8 +41,8 @@ class Sequences:
         return dict(steps[place]) if place < len(steps) else {}
 
     def until_step(self, place: int, state: str, name: str = "sequence") -> Raw:
-        probes.wait_until(
-            lambda: self.step(place, name).get("state") == state, 60, f"step {place} to be {state}: {self.status(name)}"
+        self.person.until(
+            lambda: self.step(place, name).get("state") == state, 60, f"step {place} of {name} to be {state}"
         )
         return self.step(place, name)
 
@@ -58,7 +58,7 @@ def sequences(person: Person) -> Iterator[Sequences]:
     made = Sequences(person)
     yield made
     person.kubectl("delete", "js", "--all", "--wait=false")
-    probes.wait_until(lambda: not made.names(), 60, "the last JobSequence is gone")
+    person.until(lambda: not made.names(), 60, "the last JobSequence is gone")
     made.close()
 
 
@@ -127,9 +127,7 @@ def test_a_sequence_deleted_in_its_spot_step_leaves_no_job_and_no_instance(perso
     shell = {"image": person.image, "command": ["sh", "-c"], "args": ["exec sleep 3600"]}
     person.apply(waiting("waits", **shell))
     sequences.until_step(0, "Running", "waits")
-    person.until(
-        lambda: "ContainerRunning" in [j["status"].get("reason") for j in person.jobs().values()], 60, "it runs"
-    )
+    person.until(lambda: person.reasons() == ["ContainerRunning"], 60, "it runs")
     person.kubectl("delete", "js", "waits", "--timeout=60s", seconds=70)
     person.until(lambda: not person.jobs(), 10, "the job is gone")
     person.leave_no_instance(30)
