@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from spotjob.core.wire import GROUP, VERSION
 from spotjob.local import control_plane as control_planes
 from spotjob.local import probes, provision
 from spotjob.local.control_plane import ControlPlane
@@ -53,7 +54,20 @@ def control_plane(
 def crds(control_plane: ControlPlane) -> None:
     """The kinds of crds/*.yaml are served."""
     applied = control_plane.kubectl("apply", "--server-side", "-k", str(ROOT / "crds"), "-o", "name").stdout.split()
-    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", *applied)
+    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=50s", *applied)
+    for name in applied:
+        plural = name.partition("/")[2].partition(".")[0]
+        probes.wait_until(lambda: _served(control_plane, plural), 60, f"{plural} to be served")  # noqa: B023 -- at once
+
+
+def _served(control_plane: ControlPlane, plural: str) -> bool:
+    """Established is only written: until the server has read that it answers 404, then 429 while it sets up storage."""
+    watch = f"/apis/{GROUP}/{VERSION}/{plural}?watch=true&timeoutSeconds=1"
+    told = (
+        control_plane.kubectl("get", f"--raw={watch}", check=False),
+        control_plane.kubectl("explain", plural, check=False),
+    )
+    return all(done.returncode == 0 for done in told)
 
 
 @pytest.fixture(scope="session")

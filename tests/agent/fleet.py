@@ -14,6 +14,16 @@ from spotjob.local.instances import DockerMachines
 from tests.agent.world import LAUNCH_TOKEN, World
 
 AGENT = Path(agent.__file__ or "").read_text()
+UNTIL_GO = "until [ -e ${SPOTJOB_INTERRUPTION_FILE%/*}/go ]; do sleep 0.1; done"
+"""Shell of a container that is not to end before `Fleet.go`, however slow the machine is."""
+
+
+def an_agent(**constants: float) -> str:
+    """The agent with other constants, for a test in which a stalled machine could pass for a slow agent."""
+    assert all(hasattr(agent, name) for name in constants)
+    lines = "".join(f"{name} = {value}\n" for name, value in constants.items())
+    before, main, after = AGENT.partition("\nif __name__ ==")
+    return f"{before}\n{lines}{main}{after}"
 
 
 class Fleet:
@@ -27,23 +37,27 @@ class Fleet:
     def new_id(self) -> str:
         return f"i-{uuid.uuid4().hex[:17]}"
 
-    def boot(self, instance: str) -> None:
+    def boot(self, instance: str, source: str = AGENT) -> None:
         """Run the user data; when the guest powers off, the hardware halts, as EC2's does."""
         self.off[instance], self.halted[instance] = threading.Event(), threading.Event()
-        user_data = render(AGENT, self.world.url, 300, LAUNCH_TOKEN).replace("RestartSec=2", "RestartSec=0.2")
+        user_data = render(source, self.world.url, 300, LAUNCH_TOKEN).replace("RestartSec=2", "RestartSec=0.2")
         self.machines.boot(instance, user_data, self.world.imds(instance), lambda: self._powered_off(instance))
 
-    def run(self, **job: object) -> str:
-        """Boot an instance for a job, and return its id."""
+    def run(self, source: str = AGENT, **job: object) -> str:
+        """Boot an instance for a job, and return its id. `source` is the agent's."""
         instance = self.new_id()
         self.world.assign(instance, **job)
-        self.boot(instance)
+        self.boot(instance, source)
         return instance
 
     def halt(self, instance: str) -> None:
         """As TerminateInstances: returns when the machine is gone."""
         self.machines.halt(instance, self.halted[instance].set)
         assert self.halted[instance].wait(60)
+
+    def go(self, instance: str) -> None:
+        """Let a container that waits with UNTIL_GO go on."""
+        (self.folder(instance) / "disk/run/spotjob/go").touch()
 
     def folder(self, instance: str) -> Path:
         return self.machines._instance(instance)

@@ -56,6 +56,6 @@ def test_the_api_is_trusted_by_the_class_bundle_only(
 ) -> None:
     monkeypatch.setattr(agent, "API", secure_world.url.replace("http:", "https:"))
     with pytest.raises(ssl.SSLCertVerificationError):
-        agent.api("GET", "/v1/instances/i-1/assignment", LAUNCH_TOKEN)
+        agent.api("GET", "/v1/instances/i-1/assignment", LAUNCH_TOKEN, timeout=60)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    assert agent.api("GET", "/v1/instances/i-1/assignment", LAUNCH_TOKEN) is None
+    assert agent.api("GET", "/v1/instances/i-1/assignment", LAUNCH_TOKEN, timeout=60) is None

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,6 +24,11 @@ def processes_of(fleet: Fleet, instance: str) -> list[int]:
     return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if mark in environment_of(pid)]
 
 
+def until_no_process(fleet: Fleet, instance: str) -> None:
+    """What the agent had started was killed with it, and may be on its way out."""
+    fleet.world.until(lambda: not processes_of(fleet, instance))
+
+
 def environment_of(pid: int) -> list[bytes]:
     try:
         return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
@@ -39,7 +43,10 @@ def boot(fleet: Fleet, user_data: str) -> str:
     return instance
 
 
-def test_a_halt_asks_the_container_to_end_and_leaves_nothing_behind(fleet: Fleet, image: str) -> None:
+def test_a_halt_asks_the_container_to_end_and_leaves_nothing_behind(
+    fleet: Fleet, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet.machines, "_grace_seconds", 40.0)  # of which this container needs one, if nothing stalls
     call = (
         f'wget -q -O /dev/null --header "Authorization: Bearer term" --post-data "{{}}" {fleet.world.url}/v1/callback'
     )
@@ -50,7 +57,7 @@ def test_a_halt_asks_the_container_to_end_and_leaves_nothing_behind(fleet: Fleet
     fleet.halt(instance)
     assert fleet.world.callbacks == ["term"]
     assert fleet.containers(instance) == 0
-    assert processes_of(fleet, instance) == []
+    until_no_process(fleet, instance)
 
 
 def test_a_halted_agent_does_not_report_what_the_halt_did(fleet: Fleet, image: str) -> None:
@@ -60,12 +67,17 @@ def test_a_halted_agent_does_not_report_what_the_halt_did(fleet: Fleet, image: s
     assert [report.kind for report in fleet.world.reports[instance] if report.kind == "finished"] == []
 
 
-def test_a_container_that_does_not_listen_is_killed_after_the_grace(fleet: Fleet, image: str) -> None:
+def test_a_container_that_does_not_listen_is_killed_after_the_grace(
+    fleet: Fleet, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What the engine is asked for: its own grace, should ours get lost, could pass for a stall of the machine.
+    ended: list[float] = []
+    end = fleet.machines.docker.end
+    monkeypatch.setattr(fleet.machines.docker, "end", lambda *given: (ended.append(given[1]), end(*given)))
     instance = fleet.run(image=image, script='trap "" TERM; while :; do sleep 0.1; done')
     fleet.world.until(lambda: fleet.running(instance))
-    begun = time.monotonic()
     fleet.halt(instance)
-    assert time.monotonic() - begun < 10
+    assert set(ended) == {fleet.machines._grace_seconds}
     assert fleet.containers(instance) == 0
 
 
@@ -75,7 +87,8 @@ def test_a_halt_during_the_boot_leaves_nothing_behind(fleet: Fleet, image: str) 
         fleet.halted[instance].wait(seconds)  # so that they are at different steps
         fleet.halt(instance)
     assert [fleet.containers(instance) for instance in instances] == [0] * 5
-    assert [processes_of(fleet, instance) for instance in instances] == [[]] * 5
+    for instance in instances:
+        until_no_process(fleet, instance)
 
 
 def test_an_instance_that_never_booted_halts(fleet: Fleet) -> None:
@@ -96,9 +109,9 @@ def test_the_disk_goes_with_the_instance_and_the_console_stays(fleet: Fleet, ima
 
 def test_the_kill_timer_moves_to_the_limit_of_the_attempt(fleet: Fleet, image: str) -> None:
     instance = fleet.run(image=image, script="sleep 60", hours=3 / 3600)
-    limit = datetime.now(UTC) + timedelta(seconds=3)
-    assert fleet.off[instance].wait(60)
-    assert -1.5 < (datetime.now(UTC) - limit).total_seconds() < 20
+    limit = fleet.world.jobs[instance].power_off_at
+    assert fleet.off[instance].wait(60)  # of the 300 s that the window has
+    assert datetime.now(UTC) > limit - timedelta(seconds=1.1)  # a calendar has whole seconds
     assert fleet.world.reports[instance][1:] == []  # it may have reported the start
 
 
@@ -112,7 +125,7 @@ def test_the_kill_timer_ends_an_instance_whose_image_never_comes(fleet: Fleet) -
 
 @pytest.mark.parametrize("killed", [False, True], ids=["an agent that lives", "an agent that is killed"])
 def test_the_kill_timer_lets_a_container_that_has_begun_run_on(fleet: Fleet, image: str, killed: bool) -> None:
-    start_by = datetime.now(UTC) + timedelta(seconds=15)
+    start_by = datetime.now(UTC) + timedelta(seconds=25)  # it takes about 2 s, and lawfully fails after start_by
     script = f"until [ $(date +%s) -gt {start_by.timestamp() + 1:.0f} ]; do sleep 0.2; done"
     instance = fleet.run(image=image, script=script, start_by=start_by)
     if killed:
@@ -156,7 +169,8 @@ def test_an_agent_that_dies_is_started_again(fleet: Fleet) -> None:
 def test_every_process_carries_the_platforms_mark(fleet: Fleet, image: str) -> None:
     instance = fleet.run(image=image, script="sleep 60")
     mark = f"{MARKER}={fleet.machines._platform}".encode()
-    assert mark in environment_of(fleet.agent_pid(instance))
+    agent = fleet.agent_pid(instance)
+    fleet.world.until(lambda: mark in environment_of(agent))  # empty while it becomes its program
 
 
 def test_the_agents_settings_are_for_its_user_only(fleet: Fleet) -> None:
@@ -169,7 +183,7 @@ def test_the_agents_settings_are_for_its_user_only(fleet: Fleet) -> None:
 
 def test_twenty_instances_at_once_each_run_their_container_once(fleet: Fleet, image: str) -> None:
     instances = [fleet.run(image=image, script=f"echo run {number}; exit {number}") for number in range(20)]
-    reports = [fleet.world.final(instance, 60) for instance in instances]
+    reports = [fleet.world.final(instance, 200) for instance in instances]
     assert [report.exit_code for report in reports] == list(range(20))
     assert [report.log_tail for report in reports] == [f"run {number}\n" for number in range(20)]
     assert all(fleet.halted[instance].wait(60) for instance in instances)

@@ -16,7 +16,7 @@ from spotjob.kube.client import KubeClient
 from spotjob.kube.config import from_kubeconfig
 from spotjob.local import probes
 from spotjob.local.control_plane import ControlPlane
-from tests.api.process import KEYS, Api, Scene, a_person
+from tests.api.process import KEYS, TIMEOUT, Api, Scene, a_person
 from tests.api.world import World, bearer
 from tests.cluster.objects import a_class
 
@@ -68,7 +68,8 @@ async def scene(api: Api, control_plane: ControlPlane) -> AsyncIterator[Scene]:
     mark = uuid4().hex[:8]
     async with (
         KubeClient(from_kubeconfig(control_plane.kubeconfig), RealClock()) as kube,
-        httpx.AsyncClient(base_url=api.url, timeout=30) as http,
+        # The API hangs up after 5 s without a request, when httpx would still take the connection for good.
+        httpx.AsyncClient(base_url=api.url, timeout=TIMEOUT, limits=httpx.Limits(keepalive_expiry=1)) as http,
     ):
         await kube.request(
             "PATCH",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from spotjob.local import probes
 from tests.builders import NOW, an_instance
 
 KEYS = {"k1": b"k" * 32}
+TIMEOUT = 90.0
+"""Of a client: the longest wait of 30 s, and a machine that stands still for a while."""
 FROM_SECRET = {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "database", "key": "password"}}}
 
 
@@ -89,5 +92,39 @@ async def a_person(kube: KubeClient, namespace: str) -> str:
         "subjects": [{"kind": "ServiceAccount", "name": "alice"}],
     }
     await kube.request("POST", f"{rbac}/rolebindings", body=binding)
+    await _until_allowed(kube, namespace)
     asked = await kube.request("POST", f"{core}/serviceaccounts/alice/token", body={"spec": {}})
     return str(asked["status"]["token"])
+
+
+async def _until_allowed(kube: KubeClient, namespace: str) -> None:
+    """The API server's RBAC hears of a new binding by a watch, a moment after it was made."""
+    asked = {"group": "spotjob.dev", "resource": "spotjobs", "verb": "create", "namespace": namespace}
+    question = {"spec": {"user": f"system:serviceaccount:{namespace}:alice", "resourceAttributes": asked}}
+    reviews = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+    async with asyncio.timeout(60):
+        while not (await kube.request("POST", reviews, body=question))["status"]["allowed"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def arrived(http: httpx.AsyncClient, questions: Sequence[httpx.Request]) -> list[asyncio.Task[httpx.Response]]:
+    """Asks, and returns when the process has got all of it.
+
+    It tells nobody of what it holds open. But it accepts connections in their order: one that answers a connection
+    which was made after all questions were sent has them.
+    """
+    sent = asyncio.Semaphore(0)
+
+    async def trace(event: str, _: Mapping[str, Any]) -> None:
+        if event == "http11.send_request_body.complete":
+            sent.release()
+
+    for question in questions:
+        question.extensions = {**question.extensions, "trace": trace}
+    asking = [asyncio.create_task(http.send(question)) for question in questions]
+    async with asyncio.timeout(60):
+        for _ in asking:
+            await sent.acquire()
+    ready = str(http.base_url.join("readyz"))
+    await asyncio.to_thread(probes.wait_until, lambda: probes.answers(ready), 60, "an answer after the questions")
+    return asking

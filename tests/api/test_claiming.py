@@ -46,7 +46,7 @@ async def test_a_question_is_held_open_until_the_instance_is_bound(world: World)
     await asyncio.sleep(0.05)
     assert not asking.done()
     world.add(booting("i-1"))
-    assert (await asyncio.wait_for(asking, 5)).json()["attempt"] == 1
+    assert (await asyncio.wait_for(asking, 25)).json()["attempt"] == 1
 
 
 async def test_the_object_decides_when_the_index_is_late(world: World) -> None:

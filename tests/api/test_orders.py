@@ -20,8 +20,12 @@ from tests.api.test_claiming import assert_problem
 from tests.api.world import World, of_attempt
 from tests.builders import NOW, SECOND, after, an_instance, deleted, running
 
+WAIT = 30.0
+SOONER = WAIT - 5
+"""Whoever is answered within so many seconds was not kept for the whole wait, on a machine that stands still, too."""
 
-async def heartbeat(world: World, wait: float = 30, number: int = 1, **token: Any) -> httpx.Response:
+
+async def heartbeat(world: World, wait: float = WAIT, number: int = 1, **token: Any) -> httpx.Response:
     url = f"/v1/attempts/{token.get('uid', 'uid-of-night')}/{number}/heartbeat"
     headers = of_attempt("agent", attempt=number, **token)
     return await world.client.post(url, params={"wait": wait}, json={}, headers=headers)
@@ -39,7 +43,7 @@ async def held(world: World, **token: Any) -> asyncio.Task[httpx.Response]:
 
 
 async def order_of(asking: asyncio.Task[httpx.Response]) -> Any:
-    return (await asyncio.wait_for(asking, 5)).json()
+    return (await asyncio.wait_for(asking, SOONER)).json()
 
 
 @pytest.mark.parametrize(
@@ -80,7 +84,7 @@ async def test_without_an_order_the_wait_has_its_time(world: World) -> None:
     world.add(running("i-1"))
     begun = time.monotonic()
     assert (await heartbeat(world, wait=0.3)).json()["order"] == "continue"
-    assert 0.3 <= time.monotonic() - begun < 5
+    assert 0.3 <= time.monotonic() - begun < SOONER
     assert world.index._waiting == {}
 
 
@@ -127,7 +131,7 @@ async def test_an_attempt_that_the_index_does_not_know_is_read_once_and_waits(
 async def test_a_job_that_is_gone_is_asked_for_once_and_stops_its_agent_at_once(world: World) -> None:
     begun = time.monotonic()
     assert (await heartbeat(world)).json()["order"] == "stop"
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < SOONER
     assert world.kube.reads == 1
 
 
@@ -196,7 +200,7 @@ async def test_of_a_thousand_that_wait_one_change_wakes_one(world: World, monkey
     monkeypatch.setattr(world.index, "newest", lambda job: looks.append(job.key) or newest(job))
     begun = time.monotonic()
     world.add(deleted(jobs[500]))
-    assert (await asyncio.wait_for(waits[500], 5)).order == "stop"
+    assert (await asyncio.wait_for(waits[500], 60)).order == "stop"
     print(f"of 1,000 heartbeats one was woken in {(time.monotonic() - begun) * 1000:.1f} ms")
     assert looks == ["batch/job-500"]
     assert sum(task.done() for task in waits) == 1

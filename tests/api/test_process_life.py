@@ -14,7 +14,7 @@ import pytest
 
 from spotjob.local import probes
 from spotjob.local.control_plane import ControlPlane
-from tests.api.process import FROM_SECRET, Api, Scene
+from tests.api.process import FROM_SECRET, TIMEOUT, Api, Scene, arrived
 from tests.api.world import bearer
 
 pytestmark = pytest.mark.cluster
@@ -26,7 +26,7 @@ async def test_after_kill_9_the_same_agent_goes_on(api: Api, scene: Scene) -> No
     second = Api({**api.environ, "SPOTJOB_API_PORT": str(port)}, f"http://127.0.0.1:{port}", api.log)
     process = second.start()
     try:
-        async with httpx.AsyncClient(base_url=second.url) as http:
+        async with httpx.AsyncClient(base_url=second.url, timeout=TIMEOUT) as http:
             scene.http, first_http = http, scene.http
             first = await scene.claim(job)
             process.send_signal(signal.SIGKILL)
@@ -63,7 +63,7 @@ async def test_a_claim_whose_agent_has_hung_up_is_not_made(api: Api, scene: Scen
             agent.sendall(f"POST {asked.url.path} HTTP/1.1\r\n{head}\r\n".encode() + asked.read())
         process.send_signal(signal.SIGCONT)
         await asyncio.to_thread(
-            probes.wait_until, lambda: api.log.read_text().count("/claim 503") > before, 30, "the claim to be refused"
+            probes.wait_until, lambda: api.log.read_text().count("/claim 503") > before, 60, "the claim to be refused"
         )
     finally:
         process.terminate()
@@ -76,37 +76,44 @@ async def test_sigterm_ends_it_at_once_although_a_question_is_held_open(api: Api
     (port,) = probes.free_ports(1)
     second = Api({**api.environ, "SPOTJOB_API_PORT": str(port)}, f"http://127.0.0.1:{port}", api.log)
     process = second.start()
-    async with httpx.AsyncClient(base_url=second.url, timeout=30) as http:
-        scene.http = http
-        asking = asyncio.create_task(scene.assignment(wait=30))
+    async with httpx.AsyncClient(base_url=second.url, timeout=TIMEOUT) as http:
+        url = f"/v1/instances/{scene.instance}/assignment"
+        question = http.build_request("GET", url, params={"wait": 30}, headers=scene.launch)
+        (asking,) = await arrived(http, [question])
         await asyncio.sleep(0.5)
         assert not asking.done()
         process.terminate()
-        assert (await asyncio.wait_for(asking, 8)).status_code == 204
-        assert await asyncio.to_thread(process.wait, 8) == 0
+        # One that was held up to the end of the grace of 10 s would be cut off: only at once there is an answer.
+        assert (await asking).status_code == 204
+        assert await asyncio.to_thread(process.wait, 60) == 0
 
 
 async def test_a_hundred_heartbeats_held_open_do_not_hold_up_the_exit(api: Api, scene: Scene) -> None:
     job = await scene.bound()
     agent = bearer((await scene.claim(job)).json()["agentToken"])
     url = f"/v1/attempts/{job.metadata.uid}/1/heartbeat"
-    took = {}
-    for heartbeats in (0, 100):
-        (port,) = probes.free_ports(1)
-        other = Api({**api.environ, "SPOTJOB_API_PORT": str(port)}, f"http://127.0.0.1:{port}", api.log)
-        process = other.start()
-        async with httpx.AsyncClient(base_url=other.url, timeout=40) as http:
-            held = [http.post(url, params={"wait": 30}, json={}, headers=agent) for _ in range(heartbeats)]
-            asking = [asyncio.create_task(request) for request in held]
-            await asyncio.sleep(0.05 * heartbeats)  # nothing tells from outside that all of them have arrived
-            assert not any(task.done() for task in asking)
-            begun = time.monotonic()
-            process.terminate()
-            assert await asyncio.to_thread(process.wait, 20) == 0
-            took[heartbeats] = time.monotonic() - begun
-            assert {answer.json()["order"] for answer in await asyncio.gather(*asking)} <= {"continue"}
-    print(f"SIGTERM to the exit: {took[0]:.2f} s, with 100 heartbeats held open {took[100]:.2f} s")
-    assert took[100] - took[0] < 5  # a held heartbeat would keep it for its grace of 10 s
+    alone = await seconds_to_the_exit(api, url, agent, 0)
+    # Twice: the machine may stand still for a while, which is no fault; a heartbeat that is kept is kept both times.
+    took = min([await seconds_to_the_exit(api, url, agent, 100) for _ in range(2)])
+    print(f"SIGTERM to the exit: {alone:.2f} s, with 100 heartbeats held open {took:.2f} s")
+    assert took - alone < 5  # a held heartbeat would keep it for its grace of 10 s
+
+
+async def seconds_to_the_exit(api: Api, url: str, agent: dict[str, str], heartbeats: int) -> float:
+    """From SIGTERM on, of a process that holds so many heartbeats open."""
+    (port,) = probes.free_ports(1)
+    other = Api({**api.environ, "SPOTJOB_API_PORT": str(port)}, f"http://127.0.0.1:{port}", api.log)
+    process = other.start()
+    async with httpx.AsyncClient(base_url=other.url, timeout=TIMEOUT) as http:
+        held = [http.build_request("POST", url, params={"wait": 30}, json={}, headers=agent) for _ in range(heartbeats)]
+        asking = await arrived(http, held)
+        assert not any(task.done() for task in asking)
+        begun = time.monotonic()
+        process.terminate()
+        assert await asyncio.to_thread(process.wait, 60) == 0
+        took = time.monotonic() - begun
+        assert {answer.json()["order"] for answer in await asyncio.gather(*asking)} <= {"continue"}
+    return took
 
 
 async def test_no_token_and_no_secret_is_in_the_log(api: Api, scene: Scene, control_plane: ControlPlane) -> None:

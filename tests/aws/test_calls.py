@@ -14,6 +14,8 @@ import pytest
 
 from spotjob.aws.calls import Threads
 
+HANG_SECONDS = 60.0
+"""How long a call hangs at most that nobody lets go."""
 HANGING = """
 import asyncio, threading
 from spotjob.aws.calls import Threads
@@ -42,7 +44,7 @@ class Client:
 
     def hang(self) -> str:
         self.begun.release()
-        assert self.go_on.wait(30)
+        assert self.go_on.wait(HANG_SECONDS)
         return "answer"
 
     def close(self) -> None:
@@ -79,7 +81,7 @@ async def test_a_call_that_was_given_up_does_not_keep_the_next_one_waiting(clien
     call = asyncio.create_task(threads.run(Client.hang))
     await begun(client)
     call.cancel()
-    assert await asyncio.wait_for(threads.run(lambda _: "at once"), 5) == "at once"
+    assert await asyncio.wait_for(threads.run(lambda _: "at once"), HANG_SECONDS / 2) == "at once"
 
 
 async def test_one_thread_serves_calls_that_come_one_after_the_other(threads: Threads):
@@ -104,7 +106,7 @@ async def test_closing_waits_for_the_calls_under_way(client: Client, threads: Th
     await asyncio.sleep(0.05)
     assert not closing.done()
     client.go_on.set()
-    await asyncio.wait_for(closing, 5)
+    await asyncio.wait_for(closing, HANG_SECONDS)
     assert (await call, client.closed) == ("answer", True)
 
 
@@ -126,7 +128,7 @@ async def test_threads_that_nobody_needs_any_more_end_by_themselves():
     del threads
     gc.collect()
     for thread in started:
-        await asyncio.to_thread(thread.join, 5)
+        await asyncio.to_thread(thread.join, 60)
     assert not any(thread.is_alive() for thread in started)
 
 

@@ -18,7 +18,8 @@ def api(control_plane: ControlPlane) -> Iterator[httpx.Client]:
     trust = ssl.create_default_context(cafile=str(control_plane.ca_file))
     headers = {"Authorization": f"Bearer {control_plane.admin_token}"}
     strict = {"fieldValidation": "Strict"}
-    with httpx.Client(base_url=control_plane.url, verify=trust, headers=headers, params=strict) as client:
+    url, patience = control_plane.url, 60.0  # httpx's own is 5 s, and a busy machine may stand still for longer
+    with httpx.Client(base_url=url, verify=trust, headers=headers, params=strict, timeout=patience) as client:
         yield client
 
 

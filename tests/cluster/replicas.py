@@ -118,7 +118,7 @@ class Replicas:
 
     def leader(self) -> str:
         """Who leads, once somebody does."""
-        probes.wait_until(lambda: self.holders.now in NAMES, 30, "a leader")
+        probes.wait_until(lambda: self.holders.now in NAMES, 60, "a leader")
         return self.holders.now
 
     def child(self, name: str) -> Child:

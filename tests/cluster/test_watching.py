@@ -65,7 +65,7 @@ def loop_thread(
     thread = threading.Thread(target=asyncio.run, args=(operator,))
     thread.start()
     try:
-        assert ready.wait(30)
+        assert ready.wait(60)
         yield thread
     finally:
         stop.set()

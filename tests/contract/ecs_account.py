@@ -49,7 +49,7 @@ def pull(server: AwsServer, method: str, name: str, **order: Any) -> tuple[int, 
         connection.close()
 
 
-def until_stopped(ecs: Any, arn: str, cluster: str = "default", seconds: float = 20) -> dict[str, Any]:
+def until_stopped(ecs: Any, arn: str, cluster: str = "default", seconds: float = 60) -> dict[str, Any]:
     """The task as DescribeTasks shows it at its end."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

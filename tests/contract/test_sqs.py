@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from spotjob.aws.interruptions import Queues, make_queues
+from spotjob.aws.interruptions import HIDDEN_SECONDS, MOST_MESSAGES, Queues, make_queues
 from spotjob.clock import RealClock
-from spotjob.controller.listener import BROKEN, FOREIGN, OTHER, Listener
+from spotjob.controller.listener import BROKEN, FOREIGN, OTHER, RECEIVERS, Listener
 from spotjob.core.ledger import Ledger
 from spotjob.core.ports import QueueError
 from spotjob.core.signs import SignBook
@@ -120,14 +120,17 @@ async def test_ten_thousand_messages_are_drained_and_the_hundred_that_matter_are
     Random(1).shuffle(bodies)
     caplog.set_level(logging.WARNING)
     leader, began = Leader(queues, ours), time.monotonic()
-    await leader.drain(server, bodies, seconds=300)
+    await leader.drain(server, bodies, seconds=900)
     took = time.monotonic() - began
     counts = dict(leader.listener.counts)
     with capsys.disabled():
         print(f"\n  10,000 messages drained in {took:.1f} s: {counts}; {len(caplog.records)} log lines")
     wanted = {"interruption": 100, FOREIGN: 3300, OTHER: 3300, BROKEN: 3300}
     assert counts.keys() == wanted.keys()
-    # SQS may hand a message out twice, and never less than once.
-    assert all(wanted[result] <= counts[result] <= wanted[result] + 20 for result in wanted), counts
+    # SQS never hands a message out less than once, and again when it was not deleted in time: on a machine that
+    # stands still those are the messages that the receivers have in hand.
+    again = sum(counts.values()) - len(bodies)
+    assert all(wanted[result] <= counts[result] for result in wanted), counts
+    assert again <= RECEIVERS * MOST_MESSAGES * (1 + took / HIDDEN_SECONDS), counts
     assert sorted(leader.changed) == ours
     assert len(caplog.records) <= 3 + took / 60  # one a minute for each of three kinds

@@ -91,7 +91,7 @@ class Leader:
             **parts,
         )
 
-    async def listen(self, seconds: float = 5) -> Leader:
+    async def listen(self, seconds: float = 60) -> Leader:
         running = asyncio.create_task(self.listener.run())
         try:
             async with asyncio.timeout(seconds):

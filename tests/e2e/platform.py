@@ -15,12 +15,15 @@ from typing import Any
 
 from spotjob.local import account, demo, probes
 from spotjob.local.laptop import Platform
+from spotjob.settings import Settings
 
 Raw = dict[str, Any]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DONE = ("TerminatedOK", "TerminatedNOK")
 PATIENCE = 3
 """A wait may take so many times longer than two quiet cores need, before what is waited for counts as stuck."""
+UNTIL_LET_GO = 'until [ -e "${SPOTJOB_INTERRUPTION_FILE%/*}/go" ]; do sleep 0.2; done'
+"""What a container does whose end the test decides, by Person.let_go."""
 REQUEST = re.compile(r'apiserver_request_total\{code="(\d+)".*resource="spotjobs".*verb="(?:PATCH|PUT|POST)".*\} (\d+)')
 
 
@@ -97,20 +100,29 @@ class Person:
     # ---- waiting ----
 
     def until(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
-        probes.wait_until(condition, seconds * PATIENCE, f"{what}; jobs now: {self.summary}")
+        told: Any = _Late(lambda: f"{what}; jobs now: {self.summary()}")
+        probes.wait_until(condition, seconds * PATIENCE, told)
 
-    @property
-    def summary(self) -> Any:
-        return _Late(lambda: {n: j.get("status", {}).get("reason") for n, j in self.jobs().items()})
+    def summary(self) -> dict[str, str]:
+        return {n: j.get("status", {}).get("reason", "") for n, j in self.jobs().items()}
 
     def finished(self, name: str, seconds: float = 60) -> Raw:
         """The status once the job is terminated, either way."""
-        self.until(lambda: self.status(name).get("phase") in DONE, seconds, f"{name} to end")
-        return self.status(name)
+        return self._status_when(name, lambda status: status.get("phase") in DONE, seconds, f"{name} to end")
 
     def reason(self, name: str, reason: str, seconds: float = 60) -> Raw:
-        self.until(lambda: self.status(name).get("reason") == reason, seconds, f"{name} to be {reason}")
-        return self.status(name)
+        """The status that had this reason: by now there may be another one."""
+        return self._status_when(name, lambda status: status.get("reason") == reason, seconds, f"{name} to be {reason}")
+
+    def _status_when(self, name: str, fits: Callable[[Raw], bool], seconds: float, what: str) -> Raw:
+        seen: list[Raw] = []
+
+        def look() -> bool:
+            seen.append(self.status(name))
+            return fits(seen[-1])
+
+        self.until(look, seconds, what)
+        return seen[-1]
 
     # ---- the simulated account ----
 
@@ -150,7 +162,15 @@ class Person:
 
     def console(self, instance: str) -> str:
         """What the machine has printed so far, before EC2 shows it to anybody."""
-        return (self.layout.folder / "aws" / "instances" / instance / "console").read_text()
+        return (self.machine(instance) / "console").read_text()
+
+    def machine(self, instance: str) -> Path:
+        """The folder of a simulated machine."""
+        return self.layout.folder / "aws/instances" / instance
+
+    def let_go(self, instance: str) -> None:
+        """Let a container that does UNTIL_LET_GO go on; it sees its instance's folder."""
+        (self.machine(instance) / "disk/run/spotjob/go").touch()
 
     # ---- faults ----
 
@@ -176,7 +196,16 @@ class Person:
         self.until(lambda: not self.jobs(), 120, "the last object is gone")
 
     def leave_no_instance(self, seconds: float) -> None:
-        self.until(lambda: not self.alive(), seconds, "no instance is alive")
+        """What a job had goes in `seconds`. What came for a job that did not need it any more ends its window first."""
+        self.until(lambda: not self._had(), seconds, "no instance of a job is alive")
+        window = self.layout.settings.get("SPOTJOB_LAUNCH_WINDOW_SECONDS", Settings().launch_window_seconds)
+        self.until(lambda: not self.alive(), float(window) + 60, "no instance is alive")
+
+    def _had(self) -> list[str]:
+        """Instances alive that a job was bound to: the table names the newest one, the agent keeps its assignment."""
+        named = {item.get("instanceId") for item in self.items()}
+        alive = [str(instance["id"]) for instance in self.alive()]
+        return [i for i in alive if i in named or (self.machine(i) / "disk/var/lib/spotjob/pair.json").exists()]
 
     # ---- counting ----
 
@@ -189,7 +218,7 @@ class Person:
 
 
 class _Late:
-    """Text that is made when it is needed: a message of a wait shows how things stand at its end."""
+    """Text that is made when it is needed: the message of a wait shows how things stand at its end."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
         self._make = make

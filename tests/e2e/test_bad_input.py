@@ -73,6 +73,10 @@ def people_token(person: Person) -> str:
     """A bearer token of somebody who may edit SpotJobs in namespace default."""
     person.kubectl("create", "serviceaccount", "ann", check=False)
     person.kubectl("create", "rolebinding", "ann", "--clusterrole=edit", "--serviceaccount=default:ann", check=False)
+    asked = ("auth", "can-i", "create", "spotjobs.spotjob.dev", "--as=system:serviceaccount:default:ann")
+    person.until(
+        lambda: person.kubectl(*asked, check=False).returncode == 0, 30, "the API server to know the new binding"
+    )
     token: str = person.kubectl("create", "token", "ann").stdout.strip()
     return token
 

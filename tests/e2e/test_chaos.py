@@ -85,8 +85,9 @@ class Storm:
         if running:
             chosen = self._chance.choice(running)
             order = {"instanceId": chosen, "warningSeconds": WARNING_SECONDS}
+            not_before = time.monotonic()  # the answer may come long after the notice, and after the signal
             if self._person.lever("interrupt", order):  # it may have ended since it was listed
-                self.noticed[chosen] = time.monotonic()
+                self.noticed[chosen] = not_before
                 self.done["notices"] += 1
 
     async def _empty_pools(self) -> None:

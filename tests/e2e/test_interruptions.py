@@ -15,7 +15,7 @@ from spotjob.cli import app
 from spotjob.local.laptop import Options, Platform
 from spotjob.local.layout import API
 from spotjob.local.progress import Progress
-from tests.e2e.platform import Person, now
+from tests.e2e.platform import UNTIL_LET_GO, Person, now
 
 CONDITION_SECONDS, SPARE_SECONDS = 6.0, 10.0
 """From the notice to the condition Interrupted, and to the CreateFleet of the spare: what users are promised."""
@@ -71,19 +71,20 @@ def interrupted_and_run_again(person: Person, name: str) -> tuple[float, float]:
     person.apply(person.manifest(name, f"{ONLY_FIRST}; {FOR_EVER}"))
     first = person.reason(name, "ContainerRunning")["instanceID"]
     launches, begun = person.calls("CreateFleet"), time.monotonic()
-    words = ["local", "interrupt", name, "--warning", "30", "--state", str(person.laptop.state)]
+    # The container dies 15 s before the end: so the notice stands for 45 s, and can be looked at.
+    words = ["local", "interrupt", name, "--warning", "60", "--state", str(person.laptop.state)]
     told = CliRunner().invoke(app, words)
     assert (told.exit_code, first in told.output) == (0, True), told.output
 
     person.until(lambda: person.calls("CreateFleet") > launches, 30, "the CreateFleet of the spare")
     spare_after = time.monotonic() - begun
-    person.kubectl("wait", f"spotjob/{name}", "--for=condition=Interrupted", "--timeout=30s")
+    person.kubectl("wait", f"spotjob/{name}", "--for=condition=Interrupted", "--timeout=40s")
     condition_after = time.monotonic() - begun
     assert person.status(name)["reason"] == "InterruptionNotice"
     assert "noticeAt" in person.attempts(name)[0]
     [spare] = [i["id"] for i in person.alive() if i["id"] != first]
 
-    status = person.finished(name, seconds=90)
+    status = person.finished(name, seconds=120)
     assert (status["phase"], outcomes(status)) == ("TerminatedOK", ["Interrupted", "Succeeded"])
     assert [attempt["instanceID"] for attempt in status["attempts"]] == [first, spare]
     assert status["counts"] == {"failures": 0, "interruptions": 1, "launchErrors": 0}
@@ -101,17 +102,15 @@ def test_the_condition_and_the_spare_come_within_seconds_and_the_second_attempt_
 
 def test_exit_0_before_the_signal_is_a_success_and_the_spare_goes_at_the_end_of_its_window(person: Person):
     person.leave_no_instance(WINDOW_SECONDS + 60)
-    person.apply(person.manifest("quick", f"{TOLD}; sleep 8; exit 0", interruption={"secondsBefore": 5}))
+    person.apply(person.manifest("quick", f"{TOLD}; {UNTIL_LET_GO}; exit 0", interruption={"secondsBefore": 5}))
     first = person.reason("quick", "ContainerRunning")["instanceID"]
-    person.interrupt("quick", warning_seconds=60)
+    person.interrupt("quick", warning_seconds=120)
     person.until(lambda: any(i["id"] != first for i in person.alive()), 20, "the spare to be launched")
     [spare] = [i for i in person.alive() if i["id"] != first]
+    person.let_go(first)
     status = person.finished("quick", seconds=40)
-    assert (status["phase"], status["reason"], outcomes(status)) == (
-        "TerminatedOK",
-        "ContainerSucceeded",
-        ["Succeeded"],
-    )
+    ended = status["phase"], status["reason"], outcomes(status)
+    assert ended == ("TerminatedOK", "ContainerSucceeded", ["Succeeded"])
     assert "counts" not in status
     person.leave_no_instance(WINDOW_SECONDS + 60)
     [gone] = [i for i in person.instances() if i["id"] == spare["id"]]
@@ -130,27 +129,27 @@ def test_the_container_is_told_by_file_at_once_and_by_signal_seconds_before_the_
         {TOLD}; echo "file $(date +%s)"; cat "$SPOTJOB_INTERRUPTION_FILE"; echo
         {FOR_EVER}
     """
-    person.apply(person.manifest("told", script, interruption={"secondsBefore": 10, "exitZero": "Succeeded"}))
+    person.apply(person.manifest("told", script, interruption={"secondsBefore": 40, "exitZero": "Succeeded"}))
     person.reason("told", "ContainerRunning")
-    noticed_at = time.time()
-    reclaim_at = person.interrupt("told", warning_seconds=25).timestamp()
-    status = person.finished("told", seconds=60)
+    reclaim_at = person.interrupt("told", warning_seconds=80).timestamp()
+    noticed_at = reclaim_at - 80
+    status = person.finished("told", seconds=90)
     file, content, signalled = lines(status)
-    print(
-        f"file {stamp(file) - noticed_at:.0f} s after the notice, signal {reclaim_at - stamp(signalled):.0f} s before"
-    )
-    assert stamp(file) - noticed_at <= 12  # and the signal comes 15 s after the notice
+    heard, left = stamp(file) - noticed_at, reclaim_at - stamp(signalled)
+    print(f"file {heard:.0f} s after the notice, signal {left:.0f} s before")
+    # The agent looks every 5 s, and signals 40 s after the notice; what more is allowed, a busy machine may need.
+    assert heard <= 30
     assert re.search(r'"action": "terminate", "time": "....-..-..T..:..:..Z"', content)
-    assert 3 <= reclaim_at - stamp(signalled) <= 12
+    assert 15 <= left <= 42
     # exitZero: Succeeded
     assert (status["phase"], status["exitCode"], outcomes(status)) == ("TerminatedOK", 0, ["Succeeded"])
 
 
 def test_exit_0_after_the_signal_is_an_interruption(person: Person):
     script = f"{ONLY_FIRST}; trap 'exit 0' TERM; {FOR_EVER}"
-    person.apply(person.manifest("cleaner", script, interruption={"secondsBefore": 10}))
+    person.apply(person.manifest("cleaner", script, interruption={"secondsBefore": 50}))
     person.reason("cleaner", "ContainerRunning")
-    person.interrupt("cleaner", warning_seconds=15)
+    person.interrupt("cleaner", warning_seconds=55)  # 50 s for the exit to be seen and reported
     status = person.finished("cleaner", seconds=90)
     assert outcomes(status) == ["Interrupted", "Succeeded"]
     assert [attempt["exitCode"] for attempt in status["attempts"]] == [0, 0]
@@ -162,9 +161,9 @@ def test_a_container_that_called_back_ok_has_succeeded_whatever_the_signal_made_
         '--header "Content-Type: application/json" '
         """--post-data '{"status": "ok"}' "$SPOTJOB_CALLBACK_URL" && echo called; """
     )
-    person.apply(person.manifest("caller", call + FOR_EVER, interruption={"secondsBefore": 10}))
+    person.apply(person.manifest("caller", call + FOR_EVER, interruption={"secondsBefore": 50}))
     person.until(lambda: "callback" in (person.attempts("caller") or [{}])[0], 60, "the call back")
-    person.interrupt("caller", warning_seconds=15)
+    person.interrupt("caller", warning_seconds=55)
     status = person.finished("caller", seconds=60)
     assert (status["phase"], outcomes(status)) == ("TerminatedOK", ["Succeeded"])
     assert status["exitCode"] == 143
@@ -181,12 +180,13 @@ def test_a_container_that_ignores_the_signal_dies_with_its_instance_and_runs_aga
 
 def test_a_rebalance_recommendation_is_a_file_and_a_condition_and_ends_nothing(person: Person):
     rebalance = '"${SPOTJOB_INTERRUPTION_FILE%/*}/rebalance.json"'
-    script = f"until [ -e {rebalance} ]; do sleep 0.2; done; cat {rebalance}; sleep 12"
+    script = f"until [ -e {rebalance} ]; do sleep 0.2; done; cat {rebalance}; echo; {UNTIL_LET_GO}"
     person.apply(person.manifest("advised", script))
     instance = person.reason("advised", "ContainerRunning")["instanceID"]
     person.aws("POST", "rebalance", {"instanceId": instance})
-    person.kubectl("wait", "spotjob/advised", "--for=condition=RebalanceRecommended", "--timeout=60s")
+    person.kubectl("wait", "spotjob/advised", "--for=condition=RebalanceRecommended", "--timeout=60s", seconds=90)
     assert person.status("advised")["reason"] == "ContainerRunning"
+    person.let_go(instance)
     status = person.finished("advised", seconds=60)
     assert (outcomes(status), status["exitCode"]) == (["Succeeded"], 0)
     assert "noticeTime" in lines(status)[0]
@@ -198,20 +198,19 @@ def test_a_rebalance_recommendation_is_a_file_and_a_condition_and_ends_nothing(p
 
 def test_a_drill_is_like_a_reclaim_for_the_container_and_for_the_job(person: Person):
     script = f"{ONLY_FIRST}; trap 'exit 3' TERM; {TOLD}; {FOR_EVER}"
-    person.apply(person.manifest("drilled", script, interruption={"secondsBefore": 5}))
+    person.apply(person.manifest("drilled", script, interruption={"secondsBefore": 35}))
     first = person.reason("drilled", "ContainerRunning")["instanceID"]
     begun = time.monotonic()
-    person.annotate("drilled", "spotjob.dev/drill=15")
+    # The notice stands for 40 s, and the exit code has 35 s to be reported.
+    person.annotate("drilled", "spotjob.dev/drill=75")
     person.reason("drilled", "InterruptionNotice", seconds=15)
     print(f"from the annotation to InterruptionNotice: {time.monotonic() - begun:.1f} s")
-    status = person.finished("drilled", seconds=90)
+    status = person.finished("drilled", seconds=120)
     assert (status["phase"], outcomes(status)) == ("TerminatedOK", ["Interrupted", "Succeeded"])
     assert status["attempts"][0]["exitCode"] == 3
     assert status["counts"] == {"failures": 0, "interruptions": 1, "launchErrors": 0}
     assert status["attempts"][1]["instanceID"] != first
-    assert "annotations" not in person.jobs()["drilled"]["metadata"] or (
-        "spotjob.dev/drill" not in person.jobs()["drilled"]["metadata"]["annotations"]
-    )
+    assert "spotjob.dev/drill" not in person.jobs()["drilled"]["metadata"].get("annotations", {})
 
 
 def test_a_drill_on_a_finished_job_does_nothing_and_an_event_says_why(person: Person):
@@ -219,8 +218,9 @@ def test_a_drill_on_a_finished_job_does_nothing_and_an_event_says_why(person: Pe
     before = person.finished("over")
     person.annotate("over", "spotjob.dev/drill=30")
     person.until(lambda: bool(person.events("over", "DrillIgnored")), 20, "the Event")
-    [event] = person.events("over", "DrillIgnored")
-    assert "the job has finished" in event["message"]
+    # One, or more: it is told again when taking the annotation off got no answer.
+    for event in person.events("over", "DrillIgnored"):
+        assert "the job has finished" in event["message"]
     assert person.status("over") == before
 
 
@@ -239,9 +239,10 @@ def test_a_reclaim_without_notice_is_an_interruption_once_the_console_was_asked(
 
 
 def test_a_result_that_the_api_never_heard_is_read_from_the_console_and_nothing_runs_again(person: Person):
-    person.apply(person.manifest("unheard", "echo worked; sleep 6"))
+    person.apply(person.manifest("unheard", f"echo worked; {UNTIL_LET_GO}"))
     instance = person.reason("unheard", "ContainerRunning")["instanceID"]
     with person.stopped(API):
+        person.let_go(instance)
         person.until(lambda: "SPOTJOB-RESULT" in person.console(instance), 30, "the result on the console")
         person.aws("POST", "reclaim", {"instanceId": instance})
         status = person.finished("unheard", seconds=90)
@@ -275,13 +276,13 @@ def test_after_an_interruption_the_next_attempt_is_on_demand_and_kubectl_shows_i
 def test_a_shortage_of_spot_that_lasts_too_long_is_answered_on_demand(person: Person):
     person.leave_no_instance(WINDOW_SECONDS + 60)
     person.capacity(0, capacityType="spot")
-    person.apply(person.manifest("short", capacity=fallback(afterWaitingSeconds=8)))
+    person.apply(person.manifest("short", capacity=fallback(afterWaitingSeconds=30)))
     since = datetime.fromisoformat(person.reason("short", "InsufficientCapacity")["waitingSince"])
-    status = person.finished("short", seconds=60)
+    status = person.finished("short", seconds=90)
     [attempt] = status["attempts"]
     assert attempt["capacityType"] == "on-demand"
     [instance] = [i for i in person.instances() if i["id"] == attempt["instanceID"]]
-    assert datetime.fromisoformat(instance["launchTime"]) - since >= timedelta(seconds=8)
+    assert datetime.fromisoformat(instance["launchTime"]) - since >= timedelta(seconds=30)
     assert person.condition("short", "FallenBack")["status"] == "True"
 
 

@@ -210,9 +210,11 @@ def orphans(owner: Owner) -> Orphans:
 
 def test_without_a_control_plane_every_instance_ends_itself_and_the_verdicts_follow(owner: Owner, orphans: Orphans):
     owner.apply(
-        owner.manifest("whole", "sleep 600", activeDeadlineSeconds=40),
-        owner.manifest("attempt", "sleep 600", startupDeadlineSeconds=30, attemptDeadlineSeconds=30),
-        owner.manifest("alone", DONE_WHEN_ALONE, startupDeadlineSeconds=30, attemptDeadlineSeconds=30),
+        # None of these deadlines may pass before all three run and the control plane is gone. With their margins they
+        # end together, so that the next operator notes each death soon.
+        owner.manifest("whole", "sleep 600", activeDeadlineSeconds=90),
+        owner.manifest("attempt", "sleep 600", startupDeadlineSeconds=45, attemptDeadlineSeconds=45),
+        owner.manifest("alone", DONE_WHEN_ALONE, startupDeadlineSeconds=45, attemptDeadlineSeconds=45),
     )
     names = {owner.started(name): name for name in ("whole", "attempt", "alone")}
     names |= dict.fromkeys(owner.launch_one_more(like=next(iter(names)), count=2), "unbound")
@@ -221,7 +223,7 @@ def test_without_a_control_plane_every_instance_ends_itself_and_the_verdicts_fol
     terminations = owner.calls("TerminateInstances")
 
     # The window of the unbound; startup and attempt deadline and their margin; the whole deadline and its margin.
-    endings = owner.ends(list(names), within=120 + SLACK_SECONDS)
+    endings = owner.ends(list(names), within=180 + SLACK_SECONDS)
     for instance, ending in endings.items():
         print(f"{instance} ({names[instance]}): off {ending.age:.0f} s after its launch, {ending.reason}")
     assert {e.reason for e in endings.values()} == {BY_ITSELF}
@@ -231,7 +233,8 @@ def test_without_a_control_plane_every_instance_ends_itself_and_the_verdicts_fol
 
     for part in (OPERATOR, API):
         owner.laptop.start(part)
-    verdicts = {name: _verdict(owner.finished(name, seconds=90)) for name in ("whole", "attempt", "alone")}
+    # A death that was noted more than a minute late has its console asked for the result for ten minutes.
+    verdicts = {name: _verdict(owner.finished(name, seconds=220)) for name in ("whole", "attempt", "alone")}
     assert verdicts == {
         "whole": ("TerminatedNOK", "DeadlineExceeded", None, 1),
         "attempt": ("TerminatedNOK", "DeadlineExceeded", None, 1),
@@ -246,15 +249,16 @@ def _verdict(status: Mapping[str, Any]) -> tuple[Any, ...]:
 def test_instances_that_cannot_end_themselves_are_ended_by_the_control_plane(owner: Owner, orphans: Orphans):
     with owner.systemctl(TIMELESS):
         owner.apply(
-            owner.manifest("late", "sleep 600", attemptDeadlineSeconds=20),
+            owner.manifest("late", "sleep 600", attemptDeadlineSeconds=60),
             owner.manifest("deleted", "sleep 600", terminationGracePeriodSeconds=0),
         )
-        frozen = [owner.started(name) for name in ("late", "deleted")]
-        for instance in frozen:
-            owner.freeze_agent(instance)
+        frozen = []
+        for name in ("late", "deleted"):
+            frozen.append(owner.started(name))
+            owner.freeze_agent(frozen[-1])
     owner.kubectl("delete", "spotjob", "deleted", "--wait=false")
     with owner.systemctl(DEAF):
-        owner.apply(owner.manifest("mute", startupDeadlineSeconds=30))
+        owner.apply(owner.manifest("mute", startupDeadlineSeconds=60))
         frozen.append(str(owner.reason("mute", "Booting")["instanceID"]))
         owner.until(lambda: (owner.disk(frozen[-1]) / "unheard").exists(), 30, "the deaf instance to boot")
 

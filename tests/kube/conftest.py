@@ -7,9 +7,16 @@ from uuid import uuid4
 import pytest
 
 from spotjob.clock import RealClock
+from spotjob.kube import transport
 from spotjob.kube.client import KubeClient
 from spotjob.kube.config import from_kubeconfig
 from spotjob.local.control_plane import ControlPlane
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client gives a call 10 s and sends no write again; a busy machine may stand still for longer."""
+    monkeypatch.setattr(transport, "REQUEST_SECONDS", 60.0)
 
 
 @pytest.fixture

@@ -94,13 +94,13 @@ def test_of_two_jobs_that_name_one_instance_the_claimed_one_is_found() -> None:
 
 async def test_a_wait_ends_when_the_instance_appears() -> None:
     index = JobIndex()
-    waiting = asyncio.create_task(index.wait_for_instance("i-1", 30))
+    waiting = asyncio.create_task(index.wait_for_instance("i-1", 300))
     await asyncio.sleep(0)
     index.put(at(booting("i-2"), 1, "other"))
     await asyncio.sleep(0)
     assert not waiting.done()
     index.put(at(booting("i-1"), 2))
-    found = await asyncio.wait_for(waiting, 5)
+    found = await asyncio.wait_for(waiting, 60)
     assert found is not None
     assert found.metadata.uid == "uid-of-night"
 
@@ -113,16 +113,16 @@ async def test_a_wait_ends_with_its_time_and_leaves_nothing_behind() -> None:
 
 async def test_all_waits_end_when_the_process_does() -> None:
     index = JobIndex()
-    waits = [asyncio.create_task(index.wait_for_instance(f"i-{n % 2}", 30)) for n in range(4)]
+    waits = [asyncio.create_task(index.wait_for_instance(f"i-{n % 2}", 300)) for n in range(4)]
     await asyncio.sleep(0)
     index.stop_waits()
-    assert await asyncio.wait_for(asyncio.gather(*waits), 5) == [None] * 4
+    assert await asyncio.wait_for(asyncio.gather(*waits), 60) == [None] * 4
 
 
 async def test_nobody_waits_any_more_once_the_process_ends() -> None:
     index = JobIndex()
     index.stop_waits()
-    assert await asyncio.wait_for(index.wait_for_instance("i-1", 30), 5) is None
+    assert await asyncio.wait_for(index.wait_for_instance("i-1", 300), 60) is None
 
 
 async def test_a_change_wakes_those_who_wait_for_its_job_and_nobody_else() -> None:
@@ -190,7 +190,7 @@ def event(
 async def played(script: Script, index: JobIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "FIRST_PAUSE_SECONDS", 0.001)
     running_ = asyncio.create_task(Informer(script, index).run())
-    await asyncio.wait_for(script.over.wait(), 30)
+    await asyncio.wait_for(script.over.wait(), 60)
     running_.cancel()
     await asyncio.wait((running_,))
 

@@ -40,7 +40,7 @@ def test_the_server_says_its_version_so_that_kubectl_can_parse_it(control_plane:
 
 
 def test_without_a_token_the_server_gives_nothing(control_plane: ControlPlane) -> None:
-    status, _ = probes.get(f"{control_plane.url}/api/v1/namespaces", ca_file=control_plane.ca_file)
+    status, _ = probes.get(f"{control_plane.url}/api/v1/namespaces", ca_file=control_plane.ca_file, timeout_seconds=60)
     assert status == 403
 
 
@@ -56,7 +56,10 @@ def test_a_service_account_has_its_own_rights_and_no_more(control_plane: Control
     path = control_plane.service_account_kubeconfig("rights", "reader", tmp_path / "reader.kubeconfig")
     reader = Cluster(path, control_plane.kubectl_program)
 
-    reader.kubectl("get", "configmaps", "-n", "rights")
+    def may_list() -> bool:
+        return reader.kubectl("get", "configmaps", "-n", "rights", check=False).returncode == 0
+
+    probes.wait_until(may_list, 60, "the server to take in the new role")
     with pytest.raises(KubectlFailed, match="Forbidden"):
         reader.kubectl("get", "secrets", "-n", "rights")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -65,7 +68,7 @@ def test_a_service_account_has_its_own_rights_and_no_more(control_plane: Control
 def test_a_deleted_namespace_goes_with_what_is_in_it(control_plane: ControlPlane) -> None:
     control_plane.make_namespace("passing")
     control_plane.kubectl("create", "configmap", "thing", "-n", "passing")
-    control_plane.kubectl("delete", "namespace", "passing", "--wait", "--timeout=30s")
+    control_plane.kubectl("delete", "namespace", "passing", "--wait", "--timeout=120s", timeout_seconds=150)
     assert "NotFound" in control_plane.kubectl("get", "namespace", "passing", check=False).stderr
 
 
@@ -82,4 +85,4 @@ def test_an_owned_object_goes_with_its_owner(control_plane: ControlPlane) -> Non
     }
     control_plane.kubectl("create", "-f", "-", input=json.dumps(owned))
     control_plane.kubectl("delete", "configmap", "owner")
-    control_plane.kubectl("wait", "--for=delete", "configmap/owned", "--timeout=30s")
+    control_plane.kubectl("wait", "--for=delete", "configmap/owned", "--timeout=120s", timeout_seconds=150)

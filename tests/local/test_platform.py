@@ -66,6 +66,12 @@ def pids(platform: Platform) -> dict[str, int]:
 
 
 def states(platform: Platform) -> dict[str, str]:
+    """Of the parts that are not up. One that is slow to answer is asked again."""
+
+    def settled() -> bool:
+        return all(row.state != "not ready" for row in platform.status())
+
+    probes.wait_until(settled, 60, "every part to be up or dead")
     return {row.name: row.state for row in platform.status() if row.state != "up"}
 
 
@@ -74,7 +80,7 @@ def run_a_container(platform: Platform) -> None:
     layout = platform.layout
     layout.cluster.kubectl("apply", "-f", "-", input=SLEEPER.replace("IMAGE", layout.test_image))
     layout.cluster.kubectl(
-        "wait", "spotjob/sleeper", "--for=jsonpath={.status.phase}=Running", "--timeout=120s", timeout_seconds=150
+        "wait", "spotjob/sleeper", "--for=jsonpath={.status.phase}=Running", "--timeout=240s", timeout_seconds=270
     )
 
 
@@ -118,7 +124,7 @@ def test_down_finds_everything_after_the_aws_server_was_killed(platform: Platfor
 def test_down_finds_everything_after_up_was_killed_in_the_middle(platform: Platform) -> None:
     command = [sys.executable, "-m", "spotjob", "local", "up", "--state", str(platform.state)]
     with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(SOURCES)}, stderr=subprocess.DEVNULL) as up:
-        probes.wait_until(lambda: platform.processes.alive("kube-apiserver"), 30, "the API server's process")
+        probes.wait_until(lambda: platform.processes.alive("kube-apiserver"), 120, "the API server's process")
         up.kill()
 
     platform.down()
@@ -129,7 +135,7 @@ def test_the_first_up_leaves_nothing_when_it_is_told_to_end(platform: Platform) 
     """By SIGTERM: a test run in the background inherits that SIGINT, and under nohup SIGHUP, are ignored."""
     command = [sys.executable, "-m", "spotjob", "local", "up", "--state", str(platform.state)]
     with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(SOURCES)}, stderr=subprocess.DEVNULL) as up:
-        probes.wait_until(lambda: platform.processes.alive("kube-apiserver"), 30, "the API server's process")
+        probes.wait_until(lambda: platform.processes.alive("kube-apiserver"), 120, "the API server's process")
         up.terminate()
     assert up.returncode == 128 + signal.SIGTERM
     assert marked_processes(platform.state) == []
@@ -148,7 +154,7 @@ def test_a_job_ends_well_under_the_rights_of_the_split_overlay(platform: Platfor
     layout = platform.up(Options(rights="split"))
     manifest = SLEEPER.replace("IMAGE", layout.test_image).replace('"300"', '"0"')
     layout.cluster.kubectl("apply", "-f", "-", input=manifest)
-    layout.cluster.kubectl("wait", "spotjob/sleeper", "--for=condition=Complete", "--timeout=120s", timeout_seconds=150)
+    layout.cluster.kubectl("wait", "spotjob/sleeper", "--for=condition=Complete", "--timeout=240s", timeout_seconds=270)
 
 
 def test_a_cluster_of_the_users_own_is_used_and_not_stopped(platform: Platform, control_plane: ControlPlane) -> None:

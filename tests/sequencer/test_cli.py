@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from tests.sequencer.account import FIXTURE, LOOKS, Account, a_step, ended, kill, said, until
+from tests.sequencer.account import AT_ONCE, FIXTURE, LOOKS, Account, a_step, ended, kill, said, until
 
 THREE = "".join(a_step(name) for name in ("one", "two", "three"))
 
@@ -45,22 +45,24 @@ def test_s3_a_second_signal_leaves_at_once_and_names_what_still_runs(account: Ac
     said(process, "is being stopped")
     until(lambda: account.calls.get("StopTask"))
     tell(process, signal.SIGINT)
-    end = ended(process, seconds=10)
+    end = ended(process, seconds=AT_ONCE)
     assert end.code == 143
     assert f"one may still run: {account.tasks[0]['arn']}" in end.errors
     assert any(f"--resume {account.run_id()}" in text for text in end.texts)
 
 
 def test_a_detached_run_leaves_its_task_running_and_can_be_taken_up(account: Account) -> None:
-    account.rule(seconds=3.0)
+    account.rule(seconds=None, times=1)
     file = account.write(THREE)
     process = account.start(file, "--detach")
-    said(process, LOOKS)
+    said(process, f"{LOOKS}: RUNNING")
     tell(process, signal.SIGTERM)
-    end = ended(process, seconds=10)
+    end = ended(process, seconds=AT_ONCE)
     assert end.code == 143
     assert "StopTask" not in account.calls
-    account.rule(seconds=0.1)
+    (task,) = account.tasks
+    assert task["lastStatus"] == "RUNNING"
+    account.exits(task["arn"])
     assert account.run(file, "--resume", account.run_id()).code == 0
     assert account.effects == 3
 

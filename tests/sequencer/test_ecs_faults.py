@@ -86,7 +86,7 @@ def test_a_run_goes_on_without_words_when_nobody_reads_them(account: Account) ->
     said(process, LOOKS)
     assert process.stdout is not None
     process.stdout.close()
-    process.wait(timeout=60)
+    process.wait(timeout=180)
     assert process.stderr is not None
     assert (process.returncode, process.stderr.read(), account.effects) == (0, "", 2)
     process.stderr.close()

@@ -12,7 +12,7 @@ import pytest
 from pydantic.alias_generators import to_camel
 
 from spotjob.local.ecs import Timing
-from tests.sequencer.account import Account, a_step, ended, said
+from tests.sequencer.account import LOOKS, Account, a_step, ended, said
 
 INTERVAL = 0.1
 GROWTH_MIB = 8.0
@@ -40,7 +40,8 @@ def at_once(account: Account) -> Iterator[None]:
 
 @pytest.mark.usefixtures("at_once")
 def test_a_sequence_of_200_steps_ends_with_one_look_per_interval_and_flat_memory(account: Account) -> None:
-    account.rule(seconds=0.0)
+    account.rule(seconds=0.0, times=199)
+    account.rule(seconds=None)  # the last task waits for us: of a process that has ended there is nothing to measure
     file = account.write("".join(a_step(f"step-{n}") for n in range(200)))
     began = time.monotonic()
     process = account.start(file, SEQUENCER_SLEEP_BETWEEN_CHECKS=str(INTERVAL))
@@ -48,6 +49,8 @@ def test_a_sequence_of_200_steps_ends_with_one_look_per_interval_and_flat_memory
     early = resident_mib(process)
     said(process, "step-198 completed")
     late = resident_mib(process)
+    said(process, f"{LOOKS}: RUNNING")
+    account.exits(account.tasks[-1]["arn"])
     end = ended(process)
     seconds = time.monotonic() - began
     assert (end.code, account.effects) == (0, 200)

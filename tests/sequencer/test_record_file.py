@@ -64,7 +64,7 @@ def hold_and_die(folder: Path) -> None:
 async def test_a_holder_that_died_holds_nothing(folder: Path) -> None:
     process = multiprocessing.get_context("spawn").Process(target=hold_and_die, args=(folder,))
     process.start()
-    process.join(30)
+    process.join(120)
     assert process.exitcode == 9
     process.close()
     records = FileRecords.at(folder)

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from spotjob.local.control_plane import ControlPlane
-from tests.sequencer.account import Account, a_step, ended, said
+from tests.sequencer.account import AT_ONCE, Account, a_step, ended, said
 
 pytestmark = pytest.mark.cluster
 
@@ -62,7 +62,7 @@ def test_a_second_signal_names_the_job_that_still_runs(
     process = account.start(file, "--namespace", namespace, "--detach", KUBECONFIG=str(control_plane.kubeconfig))
     said(process, "SpotJob created")
     process.terminate()
-    end = ended(process, seconds=10)
+    end = ended(process, seconds=AT_ONCE)
     assert (end.code, end.err) == (143, "")
     assert f"train may still run: {account.run_id()}-1-1" in end.errors
     assert len(jobs(control_plane, namespace)) == 1

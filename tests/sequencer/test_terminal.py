@@ -73,7 +73,7 @@ def on_a_terminal(account: Account, *arguments: str, **environment: str) -> tupl
     try:
         while chunk := _read(ours):
             text += chunk
-        return process.wait(30), text.decode()
+        return process.wait(120), text.decode()
     finally:
         process.kill()
         process.wait()

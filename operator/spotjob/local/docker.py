@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 DEFAULT_SOCKET = Path("/var/run/docker.sock")
+_PING_SECONDS = 30  # without a daemon the answer comes at once; one that is busy must not pass for none
 
 
 class DockerError(Exception):
@@ -88,7 +89,7 @@ def find(environment: Mapping[str, str]) -> Docker | None:
     paths = [Path(named.removeprefix("unix://"))] if named.startswith("unix://") else []
     for docker in map(Docker, [*paths, DEFAULT_SOCKET]):
         try:
-            docker.call("GET", "/_ping", timeout=5)
+            docker.call("GET", "/_ping", timeout=_PING_SECONDS)
         except (OSError, DockerError):
             continue
         return docker

@@ -148,9 +148,10 @@ class StandIn:
 
     def remove(self, ask: Ask) -> tuple[int, Any]:
         container = self._find(ask)
-        container.stop(0)
+        # First: who waits for its end must not find it as one that has ended by itself.
         with self._lock:
             self._containers.pop(container.name, None)
+        container.stop(0)
         shutil.rmtree(self._folder / "containers" / container.name, ignore_errors=True)
         return 204, b""
 

@@ -64,7 +64,7 @@ def shown(server: AwsServer, what: str) -> Any:
     return json.loads(body)
 
 
-def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Wait for what another thread is about to do."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -24,12 +24,16 @@ from tests.local.ec2.builders import a_fleet, ids
 
 
 def test_a_notice_shows_in_the_metadata_and_the_reclaim_follows(
-    server: AwsServer, boto: Any, machines: RecordedMachines
+    server: AwsServer, boto: Any, machines: RecordedMachines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instance_id = launch_and_boot(server, boto, machines)
+    # Until the notice is read: what has terminated has no metadata.
+    monkeypatch.setattr(machines, "holds_on", True)
     pull(server, "interrupt", instanceId=instance_id, warningSeconds=1)
     status, notice = metadata(server, instance_id, "meta-data/spot/instance-action")
     assert (status, json.loads(notice)["action"]) == (200, "terminate")
+    until(lambda: instance_id in machines.halting)
+    machines.halting[instance_id]()
     until(lambda: instance(server, instance_id).state == "terminated")
     assert instance(server, instance_id).reason[0] == "Server.SpotInstanceTermination"
 
@@ -100,7 +104,7 @@ def test_the_console_of_a_terminated_instance_can_be_made_late(
 
 
 def test_instances_are_listed_and_calls_are_counted(server: AwsServer, boto: Any) -> None:
-    before = shown(server, "counts")["CreateFleet"]
+    before = shown(server, "counts").get("CreateFleet", 0)
     instance_id = launch(server, boto)
     (row,) = [one for one in shown(server, "instances") if one["id"] == instance_id]
     assert (row["type"], row["zone"], row["capacityType"]) == ("m6i.large", "us-east-1a", "spot")

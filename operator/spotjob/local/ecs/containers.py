@@ -187,11 +187,12 @@ class Containers:
 
     def _remove(self, run: _Run) -> None:
         run.live = False
-        self._runs.pop((run.task.id, run.container.name), None)
         try:
             self._docker.end(run.name, 0)
         except (OSError, DockerError) as error:
             log.warning("%s cannot be removed: %s", run.name, error)
+        # Not before: `close` waits for those that are known.
+        self._runs.pop((run.task.id, run.container.name), None)
         run.gone.set()
 
 
