@@ -37,7 +37,8 @@ def test_a_hundred_jobs_at_once_cost_few_launches_and_few_writes(person: Person)
     assert launched <= max(10, 4 * applied)
     made = person.writes() - writes
     print(f"requests to write SpotJobs, 100 creations among them: {dict(made)}")
-    assert (made["written"] - 100) / 100 <= 7
+    # Seven a job, which is 700. A job whose first launch failed, or that lost its lease for a moment, costs one more.
+    assert made["written"] - 100 <= 720
     # Refused or broken off: 0 on a quiet machine. On a loaded one the lease may lapse and calls are given up.
     assert made.total() - made["written"] <= 50
     held = {job["metadata"]["uid"] for job in person.jobs().values()}

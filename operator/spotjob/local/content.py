@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from spotjob.core.resources import DEFAULT_CLASS_ANNOTATION
 from spotjob.core.wire import API_VERSION
-from spotjob.local import account, kubeconfig
+from spotjob.local import account, kubeconfig, probes
 from spotjob.local.errors import LocalError
 from spotjob.local.layout import API, OPERATOR, REGION, Layout
 
 NAMESPACE = "spotjob-system"
 _TOKEN_HOURS = 30 * 24
+_SERVED_SECONDS = 60
 _KEY_ID = "local"
 
 
@@ -41,8 +43,10 @@ def apply_manifests(layout: Layout) -> None:
     applied = layout.cluster.kubectl(*apply, "-k", str(folder)).stdout.split()
     if not layout.own_control_plane:
         layout.cluster.kubectl("scale", "deployment", "--all", "--replicas=0", "-n", NAMESPACE)
-    kinds = [name for name in applied if name.startswith("customresourcedefinition")]
-    layout.cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", *kinds)
+    kinds = [name.partition("/")[2] for name in applied if name.startswith("customresourcedefinition")]
+    # A kind that is Established may not be found for a moment more.
+    served = partial(layout.cluster.kubectl, "get", ",".join(kinds), "-n", NAMESPACE, check=False)
+    probes.wait_until(lambda: served().returncode == 0, _SERVED_SECONDS, f"the API server to serve {', '.join(kinds)}")
 
 
 def write_account_kubeconfigs(layout: Layout) -> None:

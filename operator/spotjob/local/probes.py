@@ -65,10 +65,16 @@ def answers(url: str, *, token: str | None = None, ca_file: Path | None = None) 
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Poll until `condition` holds. Raises NotReady after `seconds`; the condition may raise it earlier."""
+    """Poll until `condition` holds. Raises NotReady after `seconds`; the condition may raise it earlier.
+
+    The last look begins when the time is over: one that a busy machine held up says nothing about now.
+    """
     deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
+    while True:
+        last = time.monotonic() > deadline
+        if condition():
+            return
+        if last:
             raise NotReady(f"after {seconds:.0f} s still waiting for {what}")
         time.sleep(_POLL_SECONDS)
 
