@@ -159,6 +159,16 @@ async def _deleted(trial: Trial) -> None:
     await trial.delete_by_rest()
 
 
+async def _impaired(trial: Trial) -> None:
+    """EC2 is asked for failing checks once a minute, and that the agent is heard stands in its next heartbeat."""
+    job = await trial.until(running)
+    trial.open()
+    await trial.lever("POST", "impair", instanceId=job.status.instance_id)
+    await trial.until(lambda now: bool(now.current and now.current.heard_at))
+    trial.close()
+    await trial.delete_by_rest()
+
+
 async def _failing(trial: Trial) -> None:
     await trial.until_run(1)
     trial.open()
@@ -237,4 +247,5 @@ SCENARIOS = (
     Scenario(
         "k", "a job that gets a rebalance recommendation, and calls back", f"sleep 8\n{CALLBACK}\ncode=0", _advised
     ),
+    Scenario("l", "a job whose host fails its status checks", LONG, _impaired, expected=CANCELLED),
 )
