@@ -29,6 +29,8 @@ class Cluster:
         self.events: list[tuple[str, str]] = []
         self.writes: Counter[str] = Counter()
         """Writes by job key, after its creation."""
+        self.refused: Counter[str] = Counter()
+        """Writes by job key that came with an old version."""
         self.watchers: list[tuple[Context, Callable[[str, SpotJob], None]]] = []
         self.journal: list[Callable[[SpotJob | None, SpotJob], None]] = []
         """Told at once of every change: the object before (None when it is new) and after."""
@@ -114,6 +116,7 @@ class Cluster:
         if raw is None or raw["metadata"]["uid"] != job.metadata.uid:
             raise NotFound(404, f"{job.key} not found")
         if raw["metadata"]["resourceVersion"] != job.metadata.resource_version:
+            self.refused[job.key] += 1
             raise Conflict(409, f"{job.key} has changed")
         self.writes[job.key] += 1
         return raw

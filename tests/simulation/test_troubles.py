@@ -37,6 +37,16 @@ async def test_news_that_come_late_start_nothing_twice():
         assert len(world.ec2.instances()) == 10
 
 
+async def test_an_end_of_which_ec2_tells_before_the_watch_costs_a_read_and_no_refused_write():
+    async with World(run_seconds=30) as world:
+        key = world.cluster.apply("night")
+        await world.until(lambda: world.cluster.phases()["Running"] == 1)
+        await asyncio.sleep(5)
+        world.cluster.watch_seconds = 20
+        await world.until(lambda: all_ok(world, 1))
+        assert world.cluster.refused[key] == 0
+
+
 async def test_an_outage_of_the_api_server_costs_no_job_its_run():
     async with World(run_seconds=30) as world:
         keys = [world.cluster.apply(f"job-{n}") for n in range(10)]

@@ -16,9 +16,10 @@ from spotjob.core.decide import decide
 from spotjob.core.ledger import Ledger
 from spotjob.core.news import news_of
 from spotjob.core.ports import Clock, Conflict, KubeError, Kubernetes, NotFound, Unanswered
+from spotjob.core.reasons import Reason
 from spotjob.core.resources import DRILL_ANNOTATION, SpotJob
 from spotjob.core.signs import NO_SIGNS, SignBook
-from spotjob.core.states import Bound, Change, Decision, Ended, Observed
+from spotjob.core.states import Bound, Change, Decision, Ended, Observed, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class Reconciler:
         if decision.guard:
             self._wrote(await self._kube.add_finalizer(job))
             return
-        if isinstance(decision.change, Ended) and await self._is_old(job):
+        if _rests_on_silence(decision.change) and await self._is_old(job):
             return
         if decision.tell is not None:
             await self._kube.record_event(job, decision.tell.reason, decision.tell.note, decision.tell.warning)
@@ -195,3 +196,8 @@ class Reconciler:
         """A write got no answer: only a read shows what became of it."""
         await self._refresh(key)
         self._doubtful.discard(key)
+
+
+def _rests_on_silence(change: Change | None) -> bool:
+    """The agent has said nothing, so the attempt is over, or its result is looked for elsewhere."""
+    return isinstance(change, Ended) or (isinstance(change, Waiting) and change.reason is Reason.AWAITING_RESULT)
