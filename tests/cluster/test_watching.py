@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -71,6 +73,10 @@ def loop_thread(
     finally:
         stop.set()
         thread.join()
+        with warnings.catch_warnings():
+            # One that it was just making when it was cancelled is nobody's: it would be found in another test.
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 async def to_the_last_connection(operator: Coroutine[Any, Any, None]) -> None:
