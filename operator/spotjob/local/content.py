@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,12 @@ def apply_manifests(layout: Layout) -> None:
         layout.cluster.kubectl("scale", "deployment", "--all", "--replicas=0", "-n", NAMESPACE)
     kinds = [name.partition("/")[2] for name in applied if name.startswith("customresourcedefinition")]
     # A kind that is Established may not be found for a moment more.
-    served = partial(layout.cluster.kubectl, "get", ",".join(kinds), "-n", NAMESPACE, check=False)
-    probes.wait_until(lambda: served().returncode == 0, _SERVED_SECONDS, f"the API server to serve {', '.join(kinds)}")
+    get = ("get", ",".join(kinds), "-n", NAMESPACE)
+    with suppress(probes.NotReady):
+        probes.wait_until(
+            lambda: layout.cluster.kubectl(*get, check=False).returncode == 0, _SERVED_SECONDS, "the kinds to be served"
+        )
+    layout.cluster.kubectl(*get)  # raises with the API server's own words
 
 
 def write_account_kubeconfigs(layout: Layout) -> None:
